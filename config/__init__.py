@@ -1,0 +1,1 @@
+"""What the operator sets: settings, Celery's configuration, the beat schedule, logging."""

@@ -1,0 +1,63 @@
+"""Celery's own configuration for the app of subtokens, with the reason beside each choice."""
+
+from typing import Any
+
+from .schedule import beat_schedule
+from .settings import Settings
+
+SWEEP_QUEUE = "subtokens.sweep"
+RENEW_QUEUE = "subtokens.renew"
+EXCHANGE_QUEUE = "subtokens.exchange"
+QUEUES = (SWEEP_QUEUE, RENEW_QUEUE, EXCHANGE_QUEUE)
+
+
+def celery_configuration(settings: Settings) -> dict[str, Any]:
+    """Celery's settings for our own app; other people's apps keep theirs.
+
+    Never sets task_default_queue or a global key prefix: a worker publishes the next step of a
+    user's chain with its own app's routes, and that step must reach the user's queue.
+    """
+    broker = settings.broker_url.get_secret_value()
+    result = (settings.result_url or settings.broker_url).get_secret_value()
+    visibility = settings.visibility_timeout_seconds
+    return {
+        "broker_url": broker,
+        "result_backend": result,
+        "include": ["subtokens.tasks"],
+        # JSON alone: whoever can write to the broker must not be able to run code by pickle.
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "task_ignore_result": True,  # the tasks that canvases wait for switch it on themselves
+        "result_expires": 3600,
+        "result_chord_expires": 86400,
+        "worker_prefetch_multiplier": 1,
+        "worker_hijack_root_logger": False,
+        "worker_send_task_events": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            "visibility_timeout": visibility,
+            # kombu's own names are shared by every app on a broker, and any consumer restores
+            # others' messages by its own visibility timeout: a user's long task would start twice.
+            "unacked_key": f"{settings.namespace}.unacked",
+            "unacked_index_key": f"{settings.namespace}.unacked_index",
+            "unacked_mutex_key": f"{settings.namespace}.unacked_mutex",
+            "socket_timeout": 30,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+            "max_connections": 30,
+        },
+        "redis_socket_timeout": 30,
+        "redis_socket_connect_timeout": 5,
+        "redis_socket_keepalive": True,
+        "redis_backend_health_check_interval": 25,
+        "beat_schedule": beat_schedule(),
+        # The schedule is one interval entry: beat keeps nothing worth a file.
+        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_max_loop_interval": 1,
+        "timezone": "UTC",
+    }

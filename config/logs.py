@@ -1,0 +1,87 @@
+"""structlog and the standard library's logging in one stream, with secrets masked."""
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+from pydantic import SecretBytes, SecretStr
+
+from .settings import Settings
+
+MASK = "[masked]"
+_SECRET_WORDS = (
+    "secret",
+    "password",
+    "authorization",
+    "access_token",
+    "refresh_token",
+    "encryption_key",
+    "bearer",
+    "credential",
+)
+
+
+def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401
+    """Structlog processor: mask values by the name they stand under and by their type."""
+    for name, value in event.items():
+        event[name] = _masked(name, value)
+    return event
+
+
+def _masked(name: object, value: object) -> object:
+    lowered = str(name).lower()
+    if lowered == "token" or any(word in lowered for word in _SECRET_WORDS):
+        return MASK
+    if isinstance(value, SecretStr | SecretBytes | bytes | bytearray):
+        return MASK
+    if isinstance(value, Mapping):
+        return {key: _masked(key, item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_masked("", item) for item in value]
+    return value
+
+
+def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
+    """Send structlog's and everybody else's records through one chain to `stream` (stderr)."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    output = stream or sys.stderr
+    renderers: list[structlog.typing.Processor]
+    if settings.log_format == "json":
+        renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    else:
+        # Tracebacks without local variables: those may hold secrets.
+        traceback = structlog.dev.plain_traceback
+        renderers = [
+            structlog.dev.ConsoleRenderer(colors=output.isatty(), exception_formatter=traceback)
+        ]
+    handler = logging.StreamHandler(output)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                redact,
+                *renderers,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,266 @@
+"""Every setting, read once from SUBTOKENS_* and .env, checked, frozen and masked."""
+
+import base64
+import binascii
+from functools import cached_property
+from ipaddress import ip_address
+from itertools import pairwise
+from typing import Annotated, Literal, Self, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .errors import InputError, SettingsError
+from .ids import checked_partner_id
+
+PREFIX = "SUBTOKENS_"
+TokenKind = Literal["exchange", "account"]
+Audience = Literal["partner", "account"]
+S = TypeVar("S", bound="StoreSettings")
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    scheme = urlsplit(value.get_secret_value()).scheme
+    if scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("must be a URL such as redis://127.0.0.1:6379/0 or rediss://…")
+    return value
+
+
+def _upstream_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise ValueError("must be https, as secrets are sent to it (http is for loopback alone)")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be a URL such as https://api.dintero.com/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must be a bare URL, without credentials, query or fragment")
+    return value.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
+
+
+class Partner(BaseModel):
+    """One partner's credential and limits; several will stand side by side."""
+
+    model_config = ConfigDict(frozen=True)
+
+    partner_id: str
+    client_id: str
+    client_secret: SecretStr
+    rate_limit: float
+    token_kind: TokenKind
+    audience: Audience
+
+    @property
+    def calls_per_account(self) -> int:
+        """Upstream calls that one account's token costs."""
+        return 2 if self.token_kind == "account" else 1
+
+
+class StoreSettings(BaseSettings):
+    """What a reader of tokens needs: the store, the key and the partner."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    partner_id: str = Field(description="your partner's full account id, such as T11200000")
+    store_url: RedisUrl = Field(
+        default=SecretStr("redis://127.0.0.1:6379/1"),
+        description="Redis that keeps the tokens; give it noeviction and an append-only file",
+    )
+    namespace: str = Field(
+        default="subtokens",
+        pattern=r"^[A-Za-z0-9_.-]{1,40}$",
+        description="prefix of every key, so that two deployments can share a Redis",
+    )
+    encryption_keys: SecretStr = Field(
+        description="id:base64 of 32 random bytes, several by comma; the first seals, all open. "
+        "Make one: echo k1:$(openssl rand -base64 32)"
+    )
+
+    @field_validator("partner_id")
+    @classmethod
+    def _check_partner_id(cls, value: str) -> str:
+        return checked_partner_id(value)
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _check_keys(cls, value: SecretStr) -> SecretStr:
+        parse_encryption_keys(value.get_secret_value())
+        return value
+
+    @cached_property
+    def master_keys(self) -> dict[str, bytes]:
+        """Key id to 32 secret bytes, in order; the first seals."""
+        return parse_encryption_keys(self.encryption_keys.get_secret_value())
+
+    def chosen_partner_id(self, partner_id: str | None = None) -> str:
+        """The partner that is meant; it may be left out as long as one alone is configured."""
+        if partner_id in {None, self.partner_id}:
+            return self.partner_id
+        raise InputError(
+            f"partner {checked_partner_id(str(partner_id))} is not configured here; "
+            f"{PREFIX}PARTNER_ID is {self.partner_id}"
+        )
+
+
+class Settings(StoreSettings):
+    """What the workers need besides: the credential, the upstream, the broker, limits and times."""
+
+    client_id: str = Field(min_length=1, description="your API client's id at Dintero")
+    client_secret: SecretStr = Field(
+        min_length=1, description="your API client's secret at Dintero"
+    )
+    base_url: UpstreamUrl = Field(
+        default="https://api.dintero.com/v1", description="the upstream; https, or http on loopback"
+    )
+    broker_url: RedisUrl = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"), description="Redis that carries the tickets"
+    )
+    result_url: RedisUrl | None = Field(
+        default=None, description="Celery's result backend; the broker's Redis unless set"
+    )
+    token_kind: TokenKind = Field(
+        default="exchange",
+        description="exchange: store the exchange endpoint's own answer; "
+        "account: spend it on one more call for the account's token",
+    )
+    audience: Audience = Field(
+        default="partner", description="whose audience that further call names: partner or account"
+    )
+    rate_limit: float = Field(
+        default=50, gt=0, le=1_000_000, description="upstream calls a second, all workers together"
+    )
+    concurrency: int = Field(
+        default=50, ge=1, le=2_000, description="calls in flight at once in one worker process"
+    )
+    batch_size: int = Field(
+        default=100, ge=1, le=1_000, description="accounts claimed or completed by one command"
+    )
+    call_timeout_seconds: float = Field(default=10, gt=0, description="limit of one upstream call")
+    batch_deadline_seconds: float = Field(
+        default=20, gt=0, description="how long one ticket goes on claiming before it hands back"
+    )
+    soft_limit_seconds: float = Field(default=40, gt=0, description="a ticket is asked to stop")
+    hard_limit_seconds: float = Field(default=50, gt=0, description="a ticket's process is killed")
+    lease_seconds: float = Field(
+        default=60, gt=0, description="a claim not completed by then is due again"
+    )
+    visibility_timeout_seconds: int = Field(
+        default=300, gt=0, description="an unacknowledged message is delivered again after this"
+    )
+    run_timeout_seconds: float = Field(
+        default=3600, gt=0, description="a run ends by then with the truth, unless told otherwise"
+    )
+    log_format: Literal["console", "json"] = Field(default="console", description="shape of logs")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="least level that is logged"
+    )
+
+    @model_validator(mode="after")
+    def _check_nesting(self) -> Self:
+        times = [
+            "call_timeout_seconds",
+            "batch_deadline_seconds",
+            "soft_limit_seconds",
+            "hard_limit_seconds",
+            "lease_seconds",
+            "visibility_timeout_seconds",
+        ]
+        for shorter, longer in pairwise(times):
+            if getattr(self, shorter) >= getattr(self, longer):
+                raise ValueError(
+                    f"{_variable(shorter)} ({getattr(self, shorter):g}) must be less than "
+                    f"{_variable(longer)} ({getattr(self, longer):g}): "
+                    "a killed worker's accounts must not be claimed while it may still be alive"
+                )
+        return self
+
+    @cached_property
+    def partners(self) -> tuple[Partner, ...]:
+        """The partners that these workers serve."""
+        return (
+            Partner(
+                partner_id=self.partner_id,
+                client_id=self.client_id,
+                client_secret=self.client_secret,
+                rate_limit=self.rate_limit,
+                token_kind=self.token_kind,
+                audience=self.audience,
+            ),
+        )
+
+    def partner(self, partner_id: str | None = None) -> Partner:
+        """The configured partner of that id, or the only one. Raises InputError for another."""
+        chosen = self.chosen_partner_id(partner_id)
+        return next(partner for partner in self.partners if partner.partner_id == chosen)
+
+
+def parse_encryption_keys(text: str) -> dict[str, bytes]:
+    """Read `id:base64[,id:base64…]`: ids of 1 to 16 letters or digits, keys of 32 bytes.
+
+    Raises ValueError, which never repeats key material.
+    """
+    keys: dict[str, bytes] = {}
+    for number, entry in enumerate(text.split(","), start=1):
+        key_id, _, encoded = entry.strip().partition(":")
+        if not (key_id.isascii() and key_id.isalnum() and len(key_id) <= 16):
+            raise ValueError(f"entry {number} must be id:base64 with an id of 1-16 letters, digits")
+        try:
+            key = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError(f"entry {number} ({key_id}) is not base64 after its colon") from None
+        if len(key) != 32:
+            raise ValueError(f"entry {number} ({key_id}) holds {len(key)} bytes, 32 are needed")
+        if key_id in keys:
+            raise ValueError(f"the id {key_id} stands twice")
+        keys[key_id] = key
+    return keys
+
+
+def load(kind: type[S]) -> S:
+    """Read settings of `kind` from the environment and .env.
+
+    Raises SettingsError, which names every bad setting with its remedy and no value.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        raise SettingsError([_problem(kind, item) for item in error.errors()]) from None
+
+
+def _problem(kind: type[StoreSettings], item: object) -> str:
+    assert isinstance(item, dict)  # noqa: S101 - pydantic's ErrorDetails
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if not item["loc"]:
+        return message
+    name = str(item["loc"][0])
+    if item["type"] == "missing":
+        message = "is not set"
+    return f"{_variable(name)} {message} ({kind.model_fields[name].description})"
+
+
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"

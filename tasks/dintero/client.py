@@ -1,0 +1,161 @@
+"""The four calls that subtokens makes, each checked before its answer is believed."""
+
+import asyncio
+import base64
+import json
+import platform
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import version
+
+import httpx
+
+from .errors import InvalidAnswerError, UnreachableError, error_for_status
+from .wire import ListedAccount, TokenAnswer, parse_accounts, parse_retry_after, parse_token
+
+PUBLIC_API = "https://api.dintero.com/v1"  # audiences name it, whichever host is called
+LARGEST_TOKEN_BODY = 64 * 1024
+LARGEST_LIST_BODY = 8 * 1024 * 1024
+PAGE_SIZE = 100
+VERSION = version("subtokens")
+
+PARTNER_TOKEN = "partner_token"
+EXCHANGE = "exchange"
+ACCOUNT_TOKEN = "account_token"
+ACCOUNTS = "accounts"
+
+
+def audience_of(account_id: str) -> str:
+    """The audience that stands for an account, as the API names it."""
+    return f"{PUBLIC_API}/accounts/{account_id}"
+
+
+class DinteroClient:
+    """Calls Dintero through a transport; holds no token, no retry and no opinion.
+
+    Every method raises a DinteroError, whose class says whose fault it was.
+    """
+
+    def __init__(
+        self, base_url: str, transport: httpx.AsyncBaseTransport, call_timeout_seconds: float
+    ) -> None:
+        self._base_url = base_url
+        self._transport = transport
+        self._timeout_seconds = call_timeout_seconds
+        self._extensions = {"timeout": {"connect": min(5.0, call_timeout_seconds)}}
+        self._headers = [
+            (b"Host", httpx.URL(base_url).netloc),
+            (b"Accept", b"application/json"),
+            (b"Accept-Encoding", b"identity"),
+            (b"User-Agent", f"subtokens/{VERSION}".encode()),
+            (b"Dintero-System-Name", b"python"),
+            (b"Dintero-System-Version", platform.python_version().encode()),
+            (b"Dintero-System-Plugin-Name", b"subtokens"),
+            (b"Dintero-System-Plugin-Version", VERSION.encode()),
+        ]
+
+    async def partner_token(
+        self, partner_id: str, client_id: str, client_secret: str
+    ) -> TokenAnswer:
+        """Get the partner's own token with its client credentials (Get Token)."""
+        basic = base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
+        body = {"grant_type": "client_credentials", "audience": audience_of(partner_id)}
+        url = f"{self._base_url}/accounts/{partner_id}/auth/token"
+        return await self._post_for_token(PARTNER_TOKEN, url, f"Basic {basic}", body)
+
+    async def exchange(self, partner_id: str, partner_token: str, account_id: str) -> TokenAnswer:
+        """Exchange the partner's token for one of a sub-account (Exchange Token)."""
+        url = f"{self._base_url}/accounts/{partner_id}/auth/exchange_token"
+        body = {"account_id": account_id}
+        return await self._post_for_token(EXCHANGE, url, f"Bearer {partner_token}", body)
+
+    async def account_token(
+        self, account_id: str, exchange_token: str, audience_id: str
+    ) -> TokenAnswer:
+        """Spend an exchange token on the account's own token; `audience_id` names its audience."""
+        url = f"{self._base_url}/accounts/{account_id}/auth/token"
+        body = {"grant_type": "client_credentials", "audience": audience_of(audience_id)}
+        return await self._post_for_token(ACCOUNT_TOKEN, url, f"Bearer {exchange_token}", body)
+
+    async def list_accounts(
+        self, partner_id: str, partner_token: str, after: str | None = None
+    ) -> list[ListedAccount]:
+        """One page of the partner's sub-accounts, those after paging token `after`."""
+        params = {"limit": str(PAGE_SIZE)} | ({"starting_after": after} if after else {})
+        url = f"{self._base_url}/accounts/{partner_id}/management/accounts"
+        request = httpx.Request(
+            "GET",
+            httpx.URL(url, params=params),
+            headers=[*self._headers, (b"Authorization", f"Bearer {partner_token}".encode())],
+            extensions=self._extensions,
+        )
+        return parse_accounts(ACCOUNTS, await self._call(ACCOUNTS, request, LARGEST_LIST_BODY))
+
+    async def _post_for_token(
+        self, call: str, url: str, authorization: str, body: dict[str, str]
+    ) -> TokenAnswer:
+        request = httpx.Request(
+            "POST",
+            url,
+            headers=[
+                *self._headers,
+                (b"Authorization", authorization.encode()),
+                (b"Content-Type", b"application/json"),
+            ],
+            content=json.dumps(body).encode(),
+            extensions=self._extensions,
+        )
+        return parse_token(call, await self._call(call, request, LARGEST_TOKEN_BODY))
+
+    async def _call(self, call: str, request: httpx.Request, largest_body: int) -> bytes:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                response = await self._transport.handle_async_request(request)
+                try:
+                    body = await _bounded_body(call, response, largest_body)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            detail = f"no answer within {self._timeout_seconds:g} s"
+            raise UnreachableError(call, detail) from None
+        except httpx.TransportError as error:
+            raise UnreachableError(call, f"no answer: {type(error).__name__}") from None
+        if response.status_code != 200:
+            retry_after = parse_retry_after(response.headers.get("retry-after"))
+            raise error_for_status(call, response.status_code, retry_after_seconds=retry_after)
+        return body
+
+
+async def _bounded_body(call: str, response: httpx.Response, largest: int) -> bytes:
+    chunks = bytearray()
+    stream = response.stream
+    assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport's contract
+    async for chunk in stream:
+        chunks += chunk
+        if len(chunks) > largest:
+            raise InvalidAnswerError(call, f"the answer is larger than {largest} bytes")
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise InvalidAnswerError(call, "the answer is compressed, which was not asked for")
+    return bytes(chunks)
+
+
+async def pages_of_accounts(
+    fetch_page: Callable[[str | None], Awaitable[list[ListedAccount]]],
+) -> AsyncIterator[list[ListedAccount]]:
+    """Walk the account list page by page; `fetch_page(after)` makes one call.
+
+    Ends at a page shorter than the page size. Raises InvalidAnswerError when a full page carries no
+    new paging token, as the walk would never end.
+    """
+    after: str | None = None
+    seen: set[str] = set()
+    while True:
+        page = await fetch_page(after)
+        yield page
+        if len(page) < PAGE_SIZE:
+            return
+        after = page[-1].paging_token
+        if not after or after in seen:
+            raise InvalidAnswerError(
+                ACCOUNTS, "paging_token is missing or repeated; the list has no end"
+            )
+        seen.add(after)
