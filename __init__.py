@@ -1,3 +1,88 @@
-"""Keep one fresh access token for every sub-account of a Dintero partner."""
+"""Keep one fresh access token for every sub-account of a Dintero partner.
+
+`subtokens.fan_out`, `.exchange`, `.discover` and `.forget` are Celery tasks for your canvases;
+`subtokens.TokenReader` hands the tokens to batch jobs. Everything is loaded when asked for:
+`import subtokens` starts nothing, and Celery comes with the first task.
+"""
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config.errors import InputError, SettingsError, SubtokensError
+    from .config.schedule import beat_schedule
+    from .tasks import discover, exchange, fan_out, forget, renew_due, watch_runs, work
+    from .tasks.errors import RunFailedError
+    from .tasks.tokens.errors import NoTokenError, SealError, TokenError
+    from .tasks.tokens.reader import TokenReader
+    from .tasks.tokens.record import TokenRecord
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "InputError": ".config.errors",
+    "SettingsError": ".config.errors",
+    "SubtokensError": ".config.errors",
+    "beat_schedule": ".config.schedule",
+    "NoTokenError": ".tasks.tokens.errors",
+    "RunFailedError": ".tasks.errors",
+    "SealError": ".tasks.tokens.errors",
+    "TokenError": ".tasks.tokens.errors",
+    "TokenReader": ".tasks.tokens.reader",
+    "TokenRecord": ".tasks.tokens.record",
+    "discover": ".tasks",
+    "exchange": ".tasks",
+    "fan_out": ".tasks",
+    "forget": ".tasks",
+    "renew_due": ".tasks",
+    "watch_runs": ".tasks",
+    "work": ".tasks",
+}
+
+__all__ = [
+    "InputError",
+    "NoTokenError",
+    "RunFailedError",
+    "SealError",
+    "SettingsError",
+    "SubtokensError",
+    "TokenError",
+    "TokenReader",
+    "TokenRecord",
+    "beat_schedule",
+    "discover",
+    "exchange",
+    "fan_out",
+    "forget",
+    "renew_due",
+    "watch_runs",
+    "work",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a package's attributes have no one type
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if home == ".tasks":
+        import_module("celery")
+        _forget_tasks_without_celery()
+    found = getattr(import_module(home, __name__), name)
+    if "celery" not in sys.modules:
+        _forget_tasks_without_celery()
+    return found
+
+
+def _forget_tasks_without_celery() -> None:
+    """Let `subtokens.tasks` be imported anew where it was first passed through without Celery.
+
+    Otherwise a Celery app that comes later would include a module that registered nothing.
+    """
+    tasks = sys.modules.get(f"{__name__}.tasks")
+    if tasks is not None and not hasattr(tasks, "work"):
+        del sys.modules[tasks.__name__]
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,1 +1,27 @@
-"""What the work is."""
+"""The table of tasks: what the work is. Every name is a contract.
+
+task                  module     what it does                                       waits for a run
+subtokens.exchange    exchange   one account's token, now                           yes
+subtokens.fan_out     exchange   many accounts' tokens, as a run                    yes
+subtokens.work        work       a ticket: claim, exchange and complete what is due no
+subtokens.renew_due   sweep      keep enough tickets under way (beat, each second)  no
+subtokens.watch_runs  sweep      end runs past their deadline, release their steps  no
+subtokens.discover    accounts   enrol the partner's sub-accounts from Dintero      no
+subtokens.forget      accounts   drop accounts and their tokens                     no
+
+List `subtokens.tasks` in the `include` of any Celery app, ours or yours. A process without
+Celery, such as a batch job that only reads tokens, passes through here without loading it.
+"""
+
+import sys
+
+__all__ = ["discover", "exchange", "fan_out", "forget", "renew_due", "watch_runs", "work"]
+
+if "celery" in sys.modules:
+    from .accounts import discover, forget
+    from .exchange import exchange, fan_out
+    from .queues import consume_our_queues
+    from .sweep import renew_due, watch_runs
+    from .work import work
+
+    consume_our_queues()

@@ -1,0 +1,74 @@
+"""A fleet: the parts that keep one partner's tokens, put together from the settings."""
+
+import time
+
+import httpx
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ..config.schedule import SWEEP_INTERVAL_SECONDS
+from ..config.settings import Partner, Settings
+from .dintero.client import DinteroClient
+from .tokens.exchanger import Exchanger
+from .tokens.keys import PartnerKeys
+from .tokens.limiter import Limiter, Rate
+from .tokens.runs import Runs
+from .tokens.sealing import Sealer
+from .tokens.stint import Pace
+from .tokens.store import Clock, TokenStore
+from .tokens.tickets import Tickets
+
+
+class Fleet:
+    """Everything about one partner's accounts; its methods run in one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        partner: Partner,
+        redis: Redis,
+        transport: httpx.AsyncBaseTransport,
+        clock: Clock = time.time,
+    ) -> None:
+        self.partner = partner
+        self.rate = Rate(partner.rate_limit)
+        self.pace = Pace(
+            settings.concurrency,
+            settings.batch_size,
+            settings.lease_seconds,
+            settings.batch_deadline_seconds,
+        )
+        self.store = TokenStore(
+            redis,
+            PartnerKeys(settings.namespace, partner.partner_id),
+            Sealer(partner.partner_id, settings.master_keys),
+            clock,
+        )
+        self.runs = Runs(self.store)
+        self.tickets = Tickets(self.store, settings.batch_size, settings.hard_limit_seconds)
+        self.limiter = Limiter(self.store.scripts, self.rate)
+        self.client = DinteroClient(settings.base_url, transport, settings.call_timeout_seconds)
+        self.exchanger = Exchanger(
+            partner,
+            self.client,
+            self.store,
+            self.limiter,
+            call_timeout_seconds=settings.call_timeout_seconds,
+            reserve_seconds=2 * (settings.call_timeout_seconds + SWEEP_INTERVAL_SECONDS),
+        )
+
+
+def open_store(url: str) -> Redis:
+    """A Redis client for the store: bounded waits, a few reconnects, answers as bytes."""
+    return Redis.from_url(
+        url,
+        socket_timeout=10,
+        socket_connect_timeout=5,
+        socket_keepalive=True,
+        health_check_interval=25,
+        retry=Retry(ExponentialBackoff(cap=1, base=0.05), retries=4),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+    )

@@ -1,0 +1,105 @@
+"""One rate limit for all workers together: permits are timed reservations in Redis."""
+
+import asyncio
+from dataclasses import dataclass
+
+from .scripts import Scripts
+
+LATENESS_SECONDS = 0.1  # a permit missed by more is dropped, as sent late it would bunch up
+_LINGER_SECONDS = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Calls a second, and the burst that idle time saves up."""
+
+    per_second: float
+
+    @property
+    def burst(self) -> float:
+        """Permits saved while nobody calls.
+
+        A quarter of a second's calls, less those that the allowed lateness may push into the
+        same second: together they stay within a quarter.
+        """
+        return max(0.0, self.per_second * (0.25 - LATENESS_SECONDS) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Granted permits as instants relative to the answer; if none, how long to wait."""
+
+    granted: int
+    first_us: int
+    spacing_us: int
+    wait_us: int
+
+    def instants(self, received_at: float) -> list[float]:
+        """When each permit may be used, on the loop's clock, which read `received_at`."""
+        return [
+            received_at + max(0, self.first_us + number * self.spacing_us) / 1e6
+            for number in range(self.granted)
+        ]
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long to wait before asking again."""
+        return self.wait_us / 1e6
+
+
+class Limiter:
+    """Hands out permits of one partner inside one event loop; concurrent askers share a command."""
+
+    def __init__(self, scripts: Scripts, rate: Rate) -> None:
+        self._scripts = scripts
+        self._rate = rate
+        self._waiting: list[asyncio.Future[float]] = []
+        self._asking: asyncio.Task[None] | None = None
+
+    async def permit(self) -> None:
+        """Wait until one call may be made."""
+        loop = asyncio.get_running_loop()
+        while True:
+            future: asyncio.Future[float] = loop.create_future()
+            self._waiting.append(future)
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask())
+            if await keep_appointment(await future):
+                return
+
+    async def pause(self, seconds: float) -> None:
+        """Let nobody call for that long, on any worker."""
+        await self._scripts.run("pause", int(seconds * 1e6))
+
+    async def _ask(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            await asyncio.sleep(_LINGER_SECONDS)
+            self._waiting = [future for future in self._waiting if not future.done()]
+            rate = self._rate
+            try:
+                answer = await self._scripts.run(
+                    "reserve", rate.per_second, rate.burst, max(1, len(self._waiting))
+                )
+            except Exception as error:  # noqa: BLE001 - whatever it is, no asker may hang
+                waiting, self._waiting = self._waiting, []
+                for future in waiting:
+                    if not future.done():
+                        future.set_exception(error)
+                return
+            schedule = Schedule(*answer)
+            for instant in schedule.instants(loop.time()):
+                if self._waiting:
+                    future = self._waiting.pop(0)
+                    if not future.done():
+                        future.set_result(instant)
+            await asyncio.sleep(schedule.wait_seconds)
+
+
+async def keep_appointment(instant: float) -> bool:
+    """Sleep until `instant` on the loop's clock; False if it is missed by too much to be used."""
+    loop = asyncio.get_running_loop()
+    delay = instant - loop.time()
+    if delay > 0:
+        await asyncio.sleep(delay)
+    return loop.time() - instant <= LATENESS_SECONDS

@@ -1,0 +1,2 @@
+-- ARGV: ticket
+return redis.call('ZREM', TICKETS, ARGV[1])

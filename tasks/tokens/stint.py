@@ -1,0 +1,207 @@
+"""A stint: one worker process claims, exchanges and completes until nothing is due or time is up.
+
+Claims overlap with calls in flight, so that no batch's tail leaves the others idle.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from ..dintero.errors import DinteroError, ThrottledError
+from .blame import verdict_on
+from .exchanger import Exchanger
+from .limiter import Limiter, Rate, keep_appointment
+from .record import TokenRecord
+from .store import Failure, TokenStore
+
+_FLUSH_AFTER_SECONDS = 0.05
+_PAUSE_AFTER_REFUSAL_SECONDS = 5.0
+_PAUSE_WITHOUT_RETRY_AFTER_SECONDS = 1.0
+
+log = structlog.get_logger("subtokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much a stint takes on: calls in flight, accounts per command, seconds."""
+
+    concurrency: int
+    batch_size: int
+    lease_seconds: float
+    deadline_seconds: float
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a stint did."""
+
+    exchanged: int = 0
+    lost: int = 0  # exchanged, but the claim had passed to somebody else
+    failed: Counter[str] = field(default_factory=Counter)
+
+
+class Stint:
+    """One go at a partner's due accounts. `on_ended` is told of runs that ended meanwhile."""
+
+    def __init__(
+        self,
+        store: TokenStore,
+        exchanger: Exchanger,
+        limiter: Limiter,
+        rate: Rate,
+        pace: Pace,
+        on_ended: Callable[[tuple[str, ...]], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._exchanger = exchanger
+        self._limiter = limiter
+        self._rate = rate
+        self._pace = pace
+        self._on_ended = on_ended
+        self._calls: dict[asyncio.Task[None], tuple[str, int]] = {}
+        self._records: list[TokenRecord] = []
+        self._failures: list[Failure] = []
+        self._flushes: set[asyncio.Task[None]] = set()
+        self._progress = asyncio.Event()
+        self.tally = Tally()
+
+    async def run(self) -> Tally:
+        """Work until nothing is due, or the deadline. Cancelled, it hands its claims back.
+
+        Raises DinteroError if the partner's own token cannot be had, redis.RedisError if the
+        store fails; the leases then bring the accounts back.
+        """
+        ends_at = asyncio.get_running_loop().time() + self._pace.deadline_seconds
+        try:
+            await self._claim_until(ends_at)
+            while self._calls:
+                await self._next_progress()
+            await self._flush()
+            await asyncio.gather(*self._flushes)
+        finally:
+            if self._calls:
+                await self._hand_back()
+        return self.tally
+
+    async def _claim_until(self, ends_at: float) -> None:
+        loop = asyncio.get_running_loop()
+        pace = self._pace
+        while (left := ends_at - loop.time()) > 0:
+            self._raise_failed_flush()
+            room = pace.concurrency - len(self._calls)
+            if room * 4 < pace.concurrency:
+                await self._next_progress()
+                continue
+            await self._partner_token()
+            claim = await self._store.claim(
+                min(room, pace.batch_size), pace.lease_seconds, self._rate
+            )
+            for (account, attempts), instant in zip(
+                claim.accounts, claim.schedule.instants(loop.time()), strict=True
+            ):
+                call = asyncio.create_task(
+                    self._exchange_at(instant, account, claim.generation, attempts)
+                )
+                self._calls[call] = (account, claim.generation)
+                call.add_done_callback(self._call_ended)
+            if claim.accounts:
+                continue
+            if claim.schedule.wait_us:
+                await asyncio.sleep(min(claim.schedule.wait_seconds, left))
+            elif self._calls:
+                await self._next_progress()
+            else:
+                return
+
+    async def _partner_token(self) -> None:
+        try:
+            await self._exchanger.partner_token.get()
+        except DinteroError as error:
+            # Nobody else need try for a while: the pause binds all workers.
+            await self._limiter.pause(error.retry_after_seconds or _PAUSE_AFTER_REFUSAL_SECONDS)
+            raise
+
+    async def _exchange_at(
+        self, instant: float, account: str, generation: int, attempts: int
+    ) -> None:
+        try:
+            if not await keep_appointment(instant):
+                await self._limiter.permit()
+            record = await self._exchanger.exchange(account, generation)
+            self._records.append(record)  # not in one line: the list may be swapped meanwhile
+        except DinteroError as error:
+            await self._judge(error, account, generation, attempts)
+        if len(self._records) + len(self._failures) >= self._pace.batch_size:
+            self._flush_soon()
+        elif len(self._records) + len(self._failures) == 1:
+            asyncio.get_running_loop().call_later(_FLUSH_AFTER_SECONDS, self._flush_soon)
+
+    async def _judge(
+        self, error: DinteroError, account: str, generation: int, attempts: int
+    ) -> None:
+        verdict = verdict_on(error, attempts, random.random())  # noqa: S311 - jitter
+        due_ms = self._store.now_ms() + int(verdict.delay_seconds * 1000)
+        self._failures.append(
+            Failure(account, generation, due_ms, verdict.reason, verdict.is_final)
+        )
+        log.debug(
+            "account.failed",
+            account_id=account,
+            reason=verdict.reason,
+            blame=str(error.blame),
+            error=str(error),
+            retry_in_seconds=round(verdict.delay_seconds, 1),
+        )
+        if isinstance(error, ThrottledError):
+            await self._limiter.pause(
+                error.retry_after_seconds or _PAUSE_WITHOUT_RETRY_AFTER_SECONDS
+            )
+
+    def _call_ended(self, call: asyncio.Task[None]) -> None:
+        claimed = self._calls.pop(call)
+        self._progress.set()
+        if not call.cancelled() and (error := call.exception()):
+            # Not one of Dintero's errors: the store, or a fault of ours. The lease brings it back.
+            self.tally.failed["internal"] += 1
+            log.error("account.abandoned", account_id=claimed[0], error=repr(error))
+
+    async def _next_progress(self) -> None:
+        self._progress.clear()
+        await self._progress.wait()
+
+    def _flush_soon(self) -> None:
+        if self._records or self._failures:
+            self._flushes.add(asyncio.create_task(self._flush()))
+
+    async def _flush(self) -> None:
+        records, self._records = self._records, []
+        failures, self._failures = self._failures, []
+        ended: tuple[str, ...] = ()
+        if records:
+            settled = await self._store.complete(records)
+            self.tally.exchanged += settled.accounts
+            self.tally.lost += len(records) - settled.accounts
+            ended += settled.ended_runs
+        if failures:
+            settled = await self._store.fail(failures)
+            self.tally.failed.update(failure.reason for failure in failures)
+            ended += settled.ended_runs
+        if ended:
+            await self._on_ended(ended)
+
+    def _raise_failed_flush(self) -> None:
+        for flush in [flush for flush in self._flushes if flush.done()]:
+            self._flushes.discard(flush)
+            flush.result()
+
+    async def _hand_back(self) -> None:
+        calls, claimed = list(self._calls), list(self._calls.values())
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await self._flush()
+        await self._store.hand_back(claimed)

@@ -1,0 +1,448 @@
+"""The sandbox over real HTTP on loopback; each of its checks has a negative test of its own."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from subtokens.workers.sandbox import Sandbox, SandboxOptions, serving
+
+PARTNER = "T11200000"
+FIRST, SECOND, INACTIVE = "T11200001", "T11200002", "T11200003"
+API = "https://api.dintero.com/v1/accounts/"
+CLIENT = ("sandbox-client-id", "sandbox-client-secret")
+GRANT = {"grant_type": "client_credentials", "audience": API + PARTNER}
+EXCHANGE = f"/accounts/{PARTNER}/auth/exchange_token"
+TOKEN = f"/accounts/{PARTNER}/auth/token"
+LIST = f"/accounts/{PARTNER}/management/accounts"
+SETTINGS = f"/accounts/{FIRST}/management/settings"
+
+
+class Clock:
+    """Unix seconds, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Dintero:
+    """A served sandbox, a client of it, and the tokens a test needs."""
+
+    def __init__(self, sandbox: Sandbox, http: httpx.AsyncClient, clock: Clock) -> None:
+        self.sandbox = sandbox
+        self.http = http
+        self.clock = clock
+
+    async def post(self, path: str, token: str, body: object) -> httpx.Response:
+        return await self.http.post(path, headers=bearer(token), json=body)
+
+    async def get(self, path: str, token: str) -> httpx.Response:
+        return await self.http.get(path, headers=bearer(token))
+
+    async def partner_token(self) -> str:
+        return token_of(await self.http.post(TOKEN, auth=CLIENT, json=GRANT))
+
+    async def exchange(self, account: object = FIRST) -> httpx.Response:
+        return await self.post(EXCHANGE, await self.partner_token(), {"account_id": account})
+
+    async def exchange_token(self, account: str = FIRST) -> str:
+        return token_of(await self.exchange(account))
+
+    async def stats(self) -> dict[str, Any]:
+        answer = await self.http.get(self.sandbox.stats_url)
+        stats = answer.json()
+        assert isinstance(stats, dict)
+        return stats
+
+    async def expect_refused(self, answer: httpx.Response, status: int, code: str) -> None:
+        """The answer is Dintero's error body, and the sandbox counted the reason."""
+        assert answer.headers["content-type"] == "application/json"
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (status, code)
+        assert error["message"]
+        assert (await self.stats())["refused"] == {code: 1}
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def token_of(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    token = answer.json()["access_token"]
+    assert isinstance(token, str)
+    return token
+
+
+@pytest.fixture
+def options(request: pytest.FixtureRequest) -> SandboxOptions:
+    return SandboxOptions(accounts=3, inactive=1, **getattr(request, "param", {}))
+
+
+@pytest.fixture
+async def dintero(options: SandboxOptions) -> AsyncIterator[Dintero]:
+    clock = Clock()
+    async with (
+        serving(options, clock=clock) as sandbox,
+        httpx.AsyncClient(base_url=sandbox.base_url) as http,
+    ):
+        yield Dintero(sandbox, http, clock)
+
+
+def with_options(**given: Any) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("options", [given], indirect=True)
+
+
+# What it is for
+
+
+async def test_an_exchange_token_opens_the_settings_of_its_account(dintero: Dintero) -> None:
+    answer = await dintero.get(SETTINGS, await dintero.exchange_token())
+
+    settings = answer.json()
+    assert settings.pop("company").keys() >= {"display_name"}
+    assert settings == {
+        "account_id": FIRST,
+        "partner_id": "T112",
+        "active": True,
+        "livemode": False,
+    }
+
+
+@with_options(accepts="account")
+async def test_the_third_call_gives_the_account_token(dintero: Dintero) -> None:
+    token = await dintero.exchange_token()
+    answer = await dintero.post(f"/accounts/{FIRST}/auth/token", token, GRANT)
+
+    assert answer.json()["token_type"] == "Bearer"
+    assert answer.json()["expires_in"] == 14_400
+    assert (await dintero.get(SETTINGS, token_of(answer))).status_code == 200
+
+
+async def test_the_list_is_walked_by_paging_token(dintero: Dintero) -> None:
+    token = await dintero.partner_token()
+    first = (await dintero.get(f"{LIST}?limit=2", token)).json()
+    rest = (await dintero.get(f"{LIST}?starting_after={first[-1]['paging_token']}", token)).json()
+
+    assert [element["account_id"] for element in first + rest] == [FIRST, SECOND, INACTIVE]
+
+
+async def test_stats_tell_the_accounts_only_when_asked(dintero: Dintero) -> None:
+    await dintero.exchange_token()
+    assert "accounts" not in await dintero.stats()
+
+    answer = await dintero.http.get(dintero.sandbox.stats_url, params={"accounts": "1"})
+    assert answer.json()["accounts"]["exchange"] == {FIRST: 1}
+    assert answer.json()["statuses"]["exchange"] == {"200": 1}
+
+
+async def test_calls_tell_each_arrival(dintero: Dintero) -> None:
+    token = await dintero.partner_token()
+    dintero.clock.now += 2.5
+    await dintero.post(EXCHANGE, token, {"account_id": INACTIVE})
+
+    rows = (await dintero.http.get(dintero.sandbox.calls_url)).json()
+    assert rows == [
+        [1, 0.0, "partner_token", PARTNER, 200],
+        [2, 2.5, "exchange", INACTIVE, 403],
+    ]
+    later = await dintero.http.get(dintero.sandbox.calls_url, params={"after": 1})
+    assert later.json() == rows[1:]
+
+
+@with_options(latency_seconds=0.2)
+async def test_latency_delays_the_answer_and_not_the_count(dintero: Dintero) -> None:
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    pending = asyncio.create_task(dintero.partner_token())
+    while (await dintero.stats())["total"] == 0:
+        assert not pending.done()
+    await pending
+    assert loop.time() - started >= 0.2
+
+
+# One negative test for each check
+
+
+async def test_another_secret_is_refused(dintero: Dintero) -> None:
+    answer = await dintero.http.post(TOKEN, auth=(CLIENT[0], "wrong-secret"), json=GRANT)
+    await dintero.expect_refused(answer, 401, "wrong_client")
+
+
+async def test_another_client_id_is_refused(dintero: Dintero) -> None:
+    answer = await dintero.http.post(TOKEN, auth=("wrong-id", CLIENT[1]), json=GRANT)
+    await dintero.expect_refused(answer, 401, "wrong_client")
+
+
+async def test_a_basic_header_that_is_not_base64_is_refused(dintero: Dintero) -> None:
+    answer = await dintero.http.post(TOKEN, headers={"Authorization": "Basic ?"}, json=GRANT)
+    await dintero.expect_refused(answer, 401, "wrong_client")
+
+
+async def test_a_bearer_where_the_client_is_asked_for_is_refused(dintero: Dintero) -> None:
+    answer = await dintero.post(TOKEN, await dintero.partner_token(), GRANT)
+    await dintero.expect_refused(answer, 401, "missing_credentials")
+
+
+async def test_a_call_without_authorization_is_refused(dintero: Dintero) -> None:
+    answer = await dintero.http.post(EXCHANGE, json={"account_id": FIRST})
+    await dintero.expect_refused(answer, 401, "missing_credentials")
+
+
+async def test_the_client_where_a_token_is_asked_for_is_refused(dintero: Dintero) -> None:
+    answer = await dintero.http.post(EXCHANGE, auth=CLIENT, json={"account_id": FIRST})
+    await dintero.expect_refused(answer, 401, "missing_credentials")
+
+
+async def test_a_token_nobody_issued_is_refused(dintero: Dintero) -> None:
+    answer = await dintero.post(EXCHANGE, "canary-token", {"account_id": FIRST})
+    await dintero.expect_refused(answer, 401, "unknown_token")
+
+
+@with_options(partner_lifetime_seconds=60)
+async def test_an_expired_partner_token_is_refused(dintero: Dintero) -> None:
+    token = await dintero.partner_token()
+    dintero.clock.now += 60
+    answer = await dintero.post(EXCHANGE, token, {"account_id": FIRST})
+    await dintero.expect_refused(answer, 401, "expired_token")
+
+
+@with_options(lifetime_seconds=60)
+async def test_an_expired_exchange_token_is_refused(dintero: Dintero) -> None:
+    token = await dintero.exchange_token()
+    dintero.clock.now += 60
+    await dintero.expect_refused(await dintero.get(SETTINGS, token), 401, "expired_token")
+
+
+async def test_an_exchange_token_cannot_exchange(dintero: Dintero) -> None:
+    token = await dintero.exchange_token()
+    answer = await dintero.post(EXCHANGE, token, {"account_id": FIRST})
+    await dintero.expect_refused(answer, 401, "wrong_token_kind")
+
+
+async def test_an_exchange_token_cannot_list_accounts(dintero: Dintero) -> None:
+    answer = await dintero.get(LIST, await dintero.exchange_token())
+    await dintero.expect_refused(answer, 401, "wrong_token_kind")
+
+
+async def test_a_partner_token_cannot_make_the_third_call(dintero: Dintero) -> None:
+    token = await dintero.partner_token()
+    answer = await dintero.post(f"/accounts/{FIRST}/auth/token", token, GRANT)
+    await dintero.expect_refused(answer, 401, "wrong_token_kind")
+
+
+async def test_a_partner_token_does_not_open_settings(dintero: Dintero) -> None:
+    answer = await dintero.get(SETTINGS, await dintero.partner_token())
+    await dintero.expect_refused(answer, 401, "wrong_token_kind")
+
+
+@with_options(accepts="account")
+async def test_an_exchange_token_is_refused_where_settings_take_the_account_token(
+    dintero: Dintero,
+) -> None:
+    answer = await dintero.get(SETTINGS, await dintero.exchange_token())
+    await dintero.expect_refused(answer, 401, "wrong_token_kind")
+
+
+@with_options(refresh_tokens=True)
+async def test_a_refresh_token_does_not_open_settings(dintero: Dintero) -> None:
+    answer = await dintero.get(SETTINGS, (await dintero.exchange()).json()["refresh_token"])
+    await dintero.expect_refused(answer, 401, "wrong_token_kind")
+
+
+async def test_a_token_of_another_account_does_not_open_settings(dintero: Dintero) -> None:
+    answer = await dintero.get(SETTINGS, await dintero.exchange_token(SECOND))
+    await dintero.expect_refused(answer, 403, "wrong_token_owner")
+
+
+async def test_a_token_of_another_account_cannot_make_the_third_call(dintero: Dintero) -> None:
+    token = await dintero.exchange_token(SECOND)
+    answer = await dintero.post(f"/accounts/{FIRST}/auth/token", token, GRANT)
+    await dintero.expect_refused(answer, 403, "wrong_token_owner")
+
+
+async def test_a_partner_token_cannot_exchange_at_another_partner(dintero: Dintero) -> None:
+    token = await dintero.partner_token()
+    path = "/accounts/T11300000/auth/exchange_token"
+    answer = await dintero.post(path, token, {"account_id": FIRST})
+    await dintero.expect_refused(answer, 403, "wrong_token_owner")
+
+
+@pytest.mark.parametrize("partner_id", ["T112", "T11200001", "T11200000%0A", "T11%D9%A200000"])
+async def test_a_partner_id_that_does_not_match_in_full_is_refused(
+    dintero: Dintero, partner_id: str
+) -> None:
+    token = await dintero.partner_token()
+    path = f"/accounts/{partner_id}/auth/exchange_token"
+    answer = await dintero.post(path, token, {"account_id": FIRST})
+    await dintero.expect_refused(answer, 400, "invalid_id")
+
+
+@pytest.mark.parametrize(
+    "account_id", ["T112", "X11200001", "T112000011", "T11200001\n", "T1120000\u0661", 1, None]
+)
+async def test_an_account_id_that_does_not_match_in_full_is_refused(
+    dintero: Dintero, account_id: object
+) -> None:
+    await dintero.expect_refused(await dintero.exchange(account_id), 400, "invalid_id")
+
+
+@pytest.mark.parametrize("path", ["auth/token", "management/settings"])
+async def test_an_account_id_in_the_path_that_does_not_match_is_refused(
+    dintero: Dintero, path: str
+) -> None:
+    method = "POST" if path == "auth/token" else "GET"
+    answer = await dintero.http.request(method, f"/accounts/T112000011/{path}")
+    await dintero.expect_refused(answer, 400, "invalid_id")
+
+
+@pytest.mark.parametrize("account_id", ["T11200004", "T11300001", "P11200001", PARTNER])
+async def test_an_account_that_is_not_the_partners_own_is_refused(
+    dintero: Dintero, account_id: str
+) -> None:
+    await dintero.expect_refused(await dintero.exchange(account_id), 403, "unknown_account")
+
+
+async def test_an_inactive_account_is_refused(dintero: Dintero) -> None:
+    await dintero.expect_refused(await dintero.exchange(INACTIVE), 403, "inactive_account")
+
+
+async def test_the_client_gets_no_token_of_another_partner(dintero: Dintero) -> None:
+    body = GRANT | {"audience": API + "T11300000"}
+    answer = await dintero.http.post("/accounts/T11300000/auth/token", auth=CLIENT, json=body)
+    await dintero.expect_refused(answer, 403, "unknown_account")
+
+
+async def test_the_called_host_is_no_audience(dintero: Dintero) -> None:
+    body = GRANT | {"audience": f"{dintero.sandbox.base_url}/accounts/{PARTNER}"}
+    answer = await dintero.http.post(TOKEN, auth=CLIENT, json=body)
+    await dintero.expect_refused(answer, 403, "wrong_audience")
+
+
+async def test_the_third_call_refuses_the_audience_not_chosen(dintero: Dintero) -> None:
+    body = GRANT | {"audience": API + FIRST}
+    token = await dintero.exchange_token()
+    answer = await dintero.post(f"/accounts/{FIRST}/auth/token", token, body)
+    await dintero.expect_refused(answer, 403, "wrong_audience")
+
+
+@pytest.mark.parametrize("grant_type", ["password", None])
+async def test_another_grant_type_is_refused(dintero: Dintero, grant_type: object) -> None:
+    answer = await dintero.http.post(TOKEN, auth=CLIENT, json=GRANT | {"grant_type": grant_type})
+    await dintero.expect_refused(answer, 400, "wrong_grant_type")
+
+
+async def test_a_form_is_refused(dintero: Dintero) -> None:
+    answer = await dintero.http.post(TOKEN, auth=CLIENT, data=GRANT)
+    await dintero.expect_refused(answer, 400, "wrong_content_type")
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", '"text"', "\ufeff{}", "[" * 15_000])
+async def test_a_body_that_is_no_json_object_is_refused(dintero: Dintero, body: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = await dintero.http.post(TOKEN, auth=CLIENT, content=body.encode(), headers=headers)
+    await dintero.expect_refused(answer, 400, "invalid_body")
+
+
+@pytest.mark.parametrize("size", [20_000, 3_000_000])
+async def test_an_oversized_body_is_refused(dintero: Dintero, size: int) -> None:
+    answer = await dintero.http.post(TOKEN, auth=CLIENT, json=GRANT | {"more": "x" * size})
+    await dintero.expect_refused(answer, 413, "body_too_large")
+
+
+@pytest.mark.parametrize("limit", ["0", "101", "-1", "1.5", "ten", "", "1%0A", "%D9%A1"])
+async def test_a_limit_out_of_range_is_refused(dintero: Dintero, limit: str) -> None:
+    answer = await dintero.get(f"{LIST}?limit={limit}", await dintero.partner_token())
+    await dintero.expect_refused(answer, 400, "invalid_limit")
+
+
+@pytest.mark.parametrize("after", ["", "pt1", FIRST, "0000000000000000-00001", "x-00004"])
+async def test_an_unknown_starting_after_is_refused(dintero: Dintero, after: str) -> None:
+    answer = await dintero.get(f"{LIST}?starting_after={after}", await dintero.partner_token())
+    await dintero.expect_refused(answer, 400, "unknown_starting_after")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", TOKEN, "POST"),
+        ("GET", f"/accounts/{FIRST}/auth/token", "POST"),
+        ("PUT", EXCHANGE, "POST"),
+        ("POST", LIST, "GET"),
+        ("DELETE", SETTINGS, "GET"),
+    ],
+)
+async def test_another_method_is_refused(
+    dintero: Dintero, method: str, path: str, allowed: str
+) -> None:
+    answer = await dintero.http.request(method, path)
+    assert answer.headers["allow"] == allowed
+    await dintero.expect_refused(answer, 405, "wrong_method")
+
+
+@pytest.mark.parametrize("path", ["/", "/accounts", f"{EXCHANGE}/", f"/accounts/{FIRST}/auth"])
+async def test_a_path_that_is_not_served_is_refused(dintero: Dintero, path: str) -> None:
+    await dintero.expect_refused(await dintero.http.get(path), 404, "not_found")
+
+
+@with_options(error_share=1.0)
+async def test_an_injected_error_is_a_500(dintero: Dintero) -> None:
+    answer = await dintero.http.post(TOKEN, auth=CLIENT, json=GRANT)
+    await dintero.expect_refused(answer, 500, "injected_error")
+
+
+@with_options(throttle_share=1.0)
+async def test_a_throttled_call_tells_when_to_come_back(dintero: Dintero) -> None:
+    answer = await dintero.http.post(TOKEN, auth=CLIENT, json=GRANT)
+    assert answer.headers["retry-after"] == "1"
+    await dintero.expect_refused(answer, 429, "throttled")
+
+
+# Coming and going
+
+
+@with_options(latency_seconds=30)
+async def test_a_caller_that_leaves_does_no_harm(
+    dintero: Dintero, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        await dintero.http.post(TOKEN, auth=CLIENT, json=GRANT, timeout=0.2)
+    assert (await dintero.stats())["statuses"]["partner_token"] == {"200": 1}
+    assert caplog.records == []
+
+
+async def test_the_end_of_the_block_frees_the_port() -> None:
+    async with serving() as sandbox:
+        port = int(sandbox.base_url.rsplit(":", 1)[1].removesuffix("/v1"))
+        with pytest.raises(OSError, match="address already in use"):
+            async with serving(SandboxOptions(port=port)):
+                pass
+    async with serving(SandboxOptions(port=port)) as again:
+        assert again.base_url == sandbox.base_url
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_process_announces_itself_and_ends_cleanly(number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "subtokens.workers.sandbox", "--accounts", "7", "--latency", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={"PATH": os.environ["PATH"]},
+        text=True,
+    )
+    assert process.stdout is not None
+    base_url = json.loads(process.stdout.readline())["base_url"]
+    assert httpx.post(f"{base_url}/accounts/{PARTNER}/auth/token").status_code == 401
+
+    process.send_signal(number)
+    assert process.communicate(timeout=10) == ("", "")
+    assert process.returncode == 0

@@ -1,0 +1,58 @@
+"""Our own Celery app, for `celery -A subtokens.workers`."""
+
+import sys
+from functools import cache
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.signals import celeryd_after_setup, setup_logging, task_postrun, task_prerun
+
+from ..config.celeryconfig import QUEUES, celery_configuration
+from ..config.errors import SettingsError
+from ..config.logs import configure_logging
+from ..config.settings import Settings, load
+
+EXIT_BAD_SETTINGS = 2
+
+
+def make_app(settings: Settings) -> Celery:
+    """A Celery app with our configuration and tasks; it consumes our queues alone."""
+    app = Celery("subtokens")
+    app.config_from_object(celery_configuration(settings))
+
+    def choose_queues(instance: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's signal
+        queues = instance.app.amqp.queues
+        # On a shared broker the default queue is somebody else's: we would discard their tasks.
+        if instance.app is app and queues.consume_from is queues:
+            queues.select(QUEUES)
+
+    celeryd_after_setup.connect(choose_queues, weak=False)
+    return app
+
+
+@cache
+def command_line_app() -> Celery:
+    """The app for Celery's command line; unusable settings end the process with code 2."""
+    try:
+        settings = load(Settings)
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - logging is not configured yet
+        raise SystemExit(EXIT_BAD_SETTINGS) from None
+
+    def configure(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
+        configure_logging(settings)
+
+    setup_logging.connect(configure, weak=False)
+    task_prerun.connect(_bind_task)
+    task_postrun.connect(_unbind_task)
+    return make_app(settings)
+
+
+def _bind_task(task_id: str, task: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's signal
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(task=task.name, task_id=task_id)
+
+
+def _unbind_task(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
+    structlog.contextvars.clear_contextvars()
