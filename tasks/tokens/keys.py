@@ -20,6 +20,7 @@ N:{P}:run:<id>:reasons           set     48 h            the reasons that occur
 N:{P}:tickets                    zset    none            outstanding ticket by when it lapses, ms
 N:{P}:follow_up                  string  its delay       one delayed ticket is under way
 N:{P}:forgotten                  set     none            ids that discovery must not enrol
+N:{P}:failing                    set     none            ids whose last attempt failed
 N:{P}:partner                    string  token's expiry  sealed partner token
 N:{P}:partner_lock               string  seconds         who renews the partner token now
 """
@@ -70,6 +71,11 @@ class PartnerKeys:
         return self._key("runs")
 
     @property
+    def failing(self) -> str:
+        """Accounts whose last attempt failed."""
+        return self._key("failing")
+
+    @property
     def partner(self) -> str:
         """The sealed partner token."""
         return self._key("partner")
@@ -87,6 +93,7 @@ class PartnerKeys:
             self._key("tickets"),
             self._key("follow_up"),
             self._key("forgotten"),
+            self.failing,
             self.partner,
             self._key("partner_lock"),
             self.token(""),

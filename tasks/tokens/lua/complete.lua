@@ -14,6 +14,7 @@ for i = 2, #ARGV, 5 do
     redis.call('ZADD', DUE, 'XX', ARGV[i + 4], account)
     redis.call('HSET', STATE .. account, 'generation', generation, 'attempts', 0,
       'outcome', 'exchanged', 'outcome_at', now)
+    redis.call('SREM', FAILING, account)
     settle(account, now, nil)
   end
 end

@@ -9,6 +9,7 @@ for i = 2, #ARGV, 5 do
     failed = failed + 1
     redis.call('HDEL', CLAIMS, account)
     redis.call('ZADD', DUE, 'XX', due_at, account)
+    redis.call('SADD', FAILING, account)
     redis.call('HINCRBY', STATE .. account, 'attempts', 1)
     redis.call('HSET', STATE .. account, 'outcome', reason, 'outcome_at', now)
     if ARGV[i + 4] == '1' then settle(account, now, reason) end

@@ -5,6 +5,7 @@ for i = 2, #ARGV do
   local account = ARGV[i]
   dropped = dropped + redis.call('ZREM', DUE, account)
   redis.call('ZREM', EXPIRY, account)
+  redis.call('SREM', FAILING, account)
   redis.call('HDEL', CLAIMS, account)
   redis.call('SADD', FORGOTTEN, account)
   settle(account, now, 'forgotten')

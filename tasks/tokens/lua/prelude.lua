@@ -1,8 +1,8 @@
 -- Stands before every script: names the keys (see keys.py) and what several scripts do.
 local DUE, EXPIRY, CLAIMS, GENERATION, LIMITER = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local RUNS, TICKETS, FOLLOW_UP, FORGOTTEN = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local PARTNER, PARTNER_LOCK = KEYS[10], KEYS[11]
-local TOKEN, STATE, RUN = KEYS[12], KEYS[13], KEYS[14] -- prefixes; an id follows
+local FAILING, PARTNER, PARTNER_LOCK = KEYS[10], KEYS[11], KEYS[12]
+local TOKEN, STATE, RUN = KEYS[13], KEYS[14], KEYS[15] -- prefixes; an id follows
 
 local RUN_KEPT_MS = 48 * 3600 * 1000
 local HORIZON_US = 250000

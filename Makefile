@@ -1,0 +1,55 @@
+# Needs a Python of 3.11 or later and make; no root, nothing else installed beforehand.
+# Every target sets itself up in .venv; `make PYTHON=/path/to/python3 …` names the Python.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format requirements package clean set-up-demo set-up-dev
+ARGS ?=
+PYTHON ?=
+export PYTHON
+BIN := .venv/bin
+
+# --- Lines marked with ## are what `make help` prints.
+
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^## / { printf "\n%s\n", substr($$0, 4) } \
+	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+## See it work
+
+demo: set-up-demo ## exchange tokens for 500 sub-accounts of a local sandbox (ARGS=--help: more)
+	@$(BIN)/subtokens demo $(ARGS)
+
+## Change it
+
+test: set-up-dev ## run all tests (ARGS="tests/unit -k renewal": some of them)
+	@$(BIN)/pytest $(ARGS)
+
+lint: set-up-dev ## check format, style and types; change nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mypy tests
+	$(BIN)/pyright
+
+format: set-up-dev ## put the format right, and of the style what can be
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+## Look after it
+
+requirements: set-up-dev ## pin requirements/*.txt anew after a change (ARGS=--upgrade: newest)
+	@.ci/pin-requirements $(ARGS)
+
+package: set-up-dev ## build the wheel and the source distribution into dist/
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+clean: ## remove .venv and all that was built or cached
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+set-up-demo:
+	@.ci/set-up demo
+
+set-up-dev:
+	@.ci/set-up dev

@@ -1,0 +1,19 @@
+"""The command `subtokens`. Needs the extra `cli`: pip install 'subtokens[cli]'.
+
+Exit codes: 0 all is well; 1 something asked for did not come about; 2 bad input or settings,
+nothing was spent; 3 Redis cannot be reached; 130 interrupted.
+"""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; the entry point of the package."""
+    try:
+        from .commands import run
+    except ModuleNotFoundError as error:
+        if error.name not in {"typer", "rich"}:
+            raise
+        print("the command line needs an extra: pip install 'subtokens[cli]'", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None
+    run()

@@ -1,0 +1,53 @@
+"""The table of commands, and what their errors become."""
+
+import sys
+
+import typer
+from celery.exceptions import OperationalError as CeleryOperationalError
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from ...config.errors import InputError, SettingsError, SubtokensError
+from .accounts import accounts
+from .exchange import exchange
+from .show import status, token
+from .try_out import demo, sandbox
+
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NO_REDIS, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+cli = typer.Typer(
+    name="subtokens",
+    help="Keep one fresh access token for every sub-account of a Dintero partner.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+cli.add_typer(accounts, name="accounts")
+cli.command()(exchange)
+cli.command()(status)
+cli.command()(token)
+cli.command()(sandbox)
+cli.command()(demo)
+
+
+def run() -> None:
+    """Run one command; errors raised on purpose become a line on stderr and an exit code."""
+    try:
+        cli()
+    except (InputError, SettingsError) as error:
+        _stop(str(error), EXIT_BAD_INPUT)
+    except SubtokensError as error:
+        _stop(str(error), EXIT_FAILED)
+    except (RedisError, OperationalError, CeleryOperationalError) as error:
+        _stop(
+            f"Redis cannot be reached: {error}; check SUBTOKENS_STORE_URL and SUBTOKENS_BROKER_URL",
+            EXIT_NO_REDIS,
+        )
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+def _stop(text: str, code: int) -> None:
+    print(text, file=sys.stderr)  # noqa: T201 - a command line's way to speak
+    raise SystemExit(code)

@@ -1,0 +1,120 @@
+"""`subtokens exchange`: get tokens now, for one account, some or all."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ...config.errors import InputError
+from ...config.ids import checked_account_ids
+from ...tasks.fleet import Fleet
+from ...tasks.runtime import runtime
+from ...tasks.tickets import publish_tickets
+from ...tasks.tokens.runs import RunSummary
+from ..application import command_line_app
+
+_POLL_SECONDS = 0.1
+_NO_WORKER_SECONDS = 5.0
+
+
+def exchange(
+    account_ids: Annotated[
+        list[str] | None, typer.Argument(help="ids such as T11200001", show_default=False)
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="a file with one id a line; - reads stdin")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="every enrolled account")] = False,
+    wait: Annotated[bool, typer.Option(help="wait for the end, with a progress bar")] = True,
+    timeout: Annotated[
+        float | None, typer.Option(help="seconds until the run ends with what it has", min=0.1)
+    ] = None,
+) -> None:
+    """Exchange for enrolled accounts now, whatever their tokens; the workers do it.
+
+    Example: subtokens exchange T11200001 T11200002
+    """
+    process = runtime()
+    fleet = process.fleet()
+    chosen = _chosen(account_ids or [], file, fleet.partner.partner_id, everything=all_)
+    app = command_line_app()
+    run_id = str(uuid4())
+    timeout_seconds = timeout or process.settings.run_timeout_seconds
+    process.call(_start(fleet, run_id, chosen, timeout_seconds))
+    publish_tickets(fleet, app)
+    if not wait:
+        typer.echo(run_id)
+        return
+    summary = follow(fleet, run_id, Console(stderr=True))
+    typer.echo(str(summary))
+    if not summary.meets(1.0):
+        raise typer.Exit(1)
+
+
+async def _start(
+    fleet: Fleet, run_id: str, chosen: list[str] | None, timeout_seconds: float
+) -> None:
+    await fleet.runs.open(run_id, timeout_seconds, continuation="")
+    if chosen is None:
+        await fleet.runs.request_all(run_id)
+    else:
+        await fleet.runs.request(run_id, chosen)
+    await fleet.runs.seal(run_id)
+
+
+def follow(fleet: Fleet, run_id: str, console: Console) -> RunSummary:
+    """Show a run's progress until it has ended; returns how."""
+    call = runtime().call
+    started_at = time.monotonic()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("exchanging", total=None, rate="")
+        while True:
+            call(fleet.runs.ripe())  # the deadline holds even where no worker is left to see it
+            summary = call(fleet.runs.summary(run_id))
+            elapsed = time.monotonic() - started_at
+            if summary is not None:
+                settled = summary.accounts - summary.open
+                rate = f"{settled / elapsed:.0f}/s" if settled and elapsed > 1 else ""
+                if not settled and elapsed > _NO_WORKER_SECONDS:
+                    rate = "is a worker running? celery -A subtokens.workers worker"
+                progress.update(bar, total=summary.accounts, completed=settled, rate=rate)
+                if summary.ended:
+                    return summary
+            time.sleep(_POLL_SECONDS)
+
+
+def _chosen(
+    account_ids: list[str], file: Path | None, partner_id: str, *, everything: bool
+) -> list[str] | None:
+    if [bool(account_ids), file is not None, everything].count(True) != 1:
+        raise InputError("name account ids, or --file, or --all: one of the three")
+    if everything:
+        return None
+    if file is None:
+        return checked_account_ids(account_ids, partner_id)
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--file {file} cannot be read: {error}") from None
+    lines = {n: line.strip() for n, line in enumerate(text.splitlines(), 1) if line.strip()}
+    problems = []
+    for number, line in lines.items():
+        try:
+            checked_account_ids([line], partner_id)
+        except InputError as error:
+            problems.append(f"{file}, line {number}: {error}")
+    if problems or not lines:
+        raise InputError("\n".join(problems) or f"--file {file} holds no account id")
+    return checked_account_ids(lines.values(), partner_id)

@@ -1,0 +1,67 @@
+"""`subtokens sandbox` and `subtokens demo`: without an account at Dintero."""
+
+from typing import Annotated, Literal
+
+import typer
+from pydantic import ValidationError
+
+from ...config.errors import InputError
+from ..demo import run_demo
+from ..sandbox import SandboxOptions, run
+
+
+def sandbox(
+    port: Annotated[int, typer.Option(help="0 lets the system choose")] = 8112,
+    accounts: Annotated[int, typer.Option(help="how many sub-accounts")] = 500,
+    lifetime: Annotated[int, typer.Option(help="seconds a token lives")] = 14_400,
+    latency: Annotated[float, typer.Option(help="seconds each answer takes")] = 0.0,
+    errors: Annotated[float, typer.Option(help="share of calls answered 500")] = 0.0,
+    throttled: Annotated[float, typer.Option(help="share of calls answered 429")] = 0.0,
+    refresh_tokens: Annotated[bool, typer.Option(help="issue refresh tokens")] = False,
+    audience: Annotated[
+        Literal["partner", "account"], typer.Option(help="audience the account token needs")
+    ] = "partner",
+    accepts: Annotated[
+        Literal["exchange", "account"], typer.Option(help="token kind that settings takes")
+    ] = "exchange",
+    seed: Annotated[int, typer.Option(help="makes names and faults repeat")] = 0,
+) -> None:
+    """Run a local Dintero over real HTTP; stop it with Ctrl-C.
+
+    Example: subtokens sandbox --accounts 5000 --latency 0.05
+    """
+    try:
+        options = SandboxOptions(
+            port=port,
+            accounts=accounts,
+            lifetime_seconds=lifetime,
+            latency_seconds=latency,
+            error_share=errors,
+            throttle_share=throttled,
+            refresh_tokens=refresh_tokens,
+            audience=audience,
+            accepts=accepts,
+            seed=seed,
+        )
+    except ValidationError as error:
+        problems = [f"{' '.join(map(str, item['loc']))} {item['msg']}" for item in error.errors()]
+        raise InputError("\n".join(problems)) from None
+
+    def announce(base_url: str) -> None:
+        origin = base_url.removesuffix("/v1")
+        typer.echo(f"a local Dintero of partner {options.partner_id} listens; use it with\n")
+        typer.echo(f"export SUBTOKENS_BASE_URL={base_url}")
+        typer.echo(f"export SUBTOKENS_PARTNER_ID={options.partner_id}")
+        typer.echo(f"export SUBTOKENS_CLIENT_ID={options.client_id}")
+        typer.echo(f"export SUBTOKENS_CLIENT_SECRET={options.client_secret}")
+        typer.echo(f"\nits calls: {origin}/__sandbox/stats")
+
+    run(options, announce)
+
+
+def demo(
+    accounts: Annotated[int, typer.Option(min=1, max=99_999, help="how many sub-accounts")] = 500,
+    rate: Annotated[float, typer.Option(min=1, help="upstream calls a second")] = 250.0,
+) -> None:
+    """See the main job work: discovery, exchange by two workers, a chained batch job."""
+    raise typer.Exit(run_demo(accounts, rate))

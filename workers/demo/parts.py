@@ -1,0 +1,91 @@
+"""What the demo starts: a private Redis, the sandbox, and two worker processes."""
+
+import base64
+import json
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...config.errors import SubtokensError
+from ..private_redis import PrivateRedis
+from ..processes import Child
+from ..sandbox import SandboxOptions
+
+WORKERS = 2
+_READY_SECONDS = 30.0
+
+
+class DemoFailedError(SubtokensError):
+    """A part of the demo did not start; the text ends with its last words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The running parts: `environment` is what a worker or a batch job needs to use them."""
+
+    environment: dict[str, str]
+    sandbox_url: str
+
+
+@contextmanager
+def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
+    """Start all parts, and end all of them whatever happens. Raises DemoFailedError."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="subtokens-demo-")))
+        redis = stack.enter_context(PrivateRedis())
+        base = {k: v for k, v in os.environ.items() if not k.startswith("SUBTOKENS_")}
+        sandbox = stack.enter_context(
+            Child.python(
+                "subtokens.workers.sandbox",
+                *(f"--accounts={options.accounts}", f"--latency-seconds={options.latency_seconds}"),
+                environment=base,
+                log=folder / "sandbox.log",
+            )
+        )
+        base_url = _base_url(sandbox)
+        environment = base | {
+            "SUBTOKENS_PARTNER_ID": options.partner_id,
+            "SUBTOKENS_CLIENT_ID": options.client_id,
+            "SUBTOKENS_CLIENT_SECRET": options.client_secret,
+            "SUBTOKENS_BASE_URL": base_url,
+            "SUBTOKENS_BROKER_URL": redis.url(0),
+            "SUBTOKENS_STORE_URL": redis.url(1),
+            "SUBTOKENS_RATE_LIMIT": str(rate),
+            "SUBTOKENS_ENCRYPTION_KEYS": "demo:"
+            + base64.b64encode(secrets.token_bytes(32)).decode(),
+        }
+        workers = [
+            stack.enter_context(
+                Child.python(
+                    "celery",
+                    *("-A", "subtokens.workers.demo.batch", "worker"),
+                    *("--concurrency=1", "--loglevel=INFO", f"--hostname=worker{number}@demo"),
+                    environment=environment,
+                    log=folder / f"worker{number}.log",
+                )
+            )
+            for number in range(1, WORKERS + 1)
+        ]
+        for worker in workers:
+            _await(worker, lambda said: "ready." in said)
+        yield Parts(environment, base_url.removesuffix("/v1"))
+
+
+def _base_url(sandbox: Child) -> str:
+    said = _await(sandbox, lambda said: "\n" in said)
+    url: str = json.loads(said.splitlines()[0])["base_url"]
+    return url
+
+
+def _await(child: Child, is_ready: Callable[[str], bool]) -> str:
+    deadline = time.monotonic() + _READY_SECONDS
+    while not is_ready(said := child.said()):
+        if not child.is_alive or time.monotonic() > deadline:
+            raise DemoFailedError(f"a part of the demo did not start: {said[-2000:]}")
+        time.sleep(0.05)
+    return said

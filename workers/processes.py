@@ -1,0 +1,89 @@
+"""Child processes that end with their parent, whatever ends it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+STOP_SECONDS = 10.0
+
+# Waits on a pipe that the parent holds: when it closes without a word, the child's whole group,
+# pool processes and all, has lost its parent and is ended.
+_GUARD = 'trap "" INT TERM HUP; read -r _ || kill -9 -- "-$1"'
+
+
+class Child:
+    """A process in a group of its own, so that Ctrl-C reaches the parent alone; a context.
+
+    What it prints goes to `log`.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - our own commands
+                command,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._guard = subprocess.Popen(  # noqa: S603
+            ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.log = log
+
+    @classmethod
+    def python(cls, module: str, *options: str, environment: Mapping[str, str], log: Path) -> Self:
+        """Run a module with this interpreter."""
+        return cls([sys.executable, "-m", module, *options], environment, log)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The child's process id, which is its group's too."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def said(self) -> str:
+        """What it has printed so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Ask it to end, and end its group if it has not within that time."""
+        if self.is_alive:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it and its group at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        if self._guard.poll() is None:
+            self._guard.communicate(b"\n")
