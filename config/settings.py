@@ -172,7 +172,10 @@ class Settings(StoreSettings):
         default=300, gt=0, description="an unacknowledged message is delivered again after this"
     )
     run_timeout_seconds: float = Field(
-        default=3600, gt=0, description="a run ends by then with the truth, unless told otherwise"
+        default=3600,
+        gt=0,
+        le=86_400,
+        description="a run ends by then with the truth, unless told otherwise",
     )
     log_format: Literal["console", "json"] = Field(default="console", description="shape of logs")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(

@@ -12,6 +12,7 @@ from .runtime import runtime
 from .waiting import WaitingTask, share_of, wait_for_run
 
 MOST_IDS_IN_A_MESSAGE = 5_000
+LONGEST_TIMEOUT_SECONDS = 86_400
 
 STEP: dict[str, Any] = {
     "bind": True,
@@ -75,8 +76,10 @@ def _fan_out(
         )
     process = runtime()
     timeout_seconds = process.settings.run_timeout_seconds if timeout is None else timeout
-    if not timeout_seconds > 0:
-        raise InputError(f"timeout {timeout!r} must be more than 0 seconds")
+    if not 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
+        raise InputError(
+            f"timeout {timeout!r} must be more than 0 and at most {LONGEST_TIMEOUT_SECONDS} seconds"
+        )
     fleet = process.fleet(partner_id)
     ids = (
         None if account_ids is None else checked_account_ids(account_ids, fleet.partner.partner_id)

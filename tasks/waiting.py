@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from celery import Celery, Task
 from celery.exceptions import Ignore
+from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps, loads
 from redis.exceptions import RedisError
 
@@ -82,7 +83,10 @@ async def release(fleet: Fleet, app: Celery, run_ids: Sequence[str]) -> None:
         continuation = await fleet.runs.begin_release(run_id)
         if continuation:
             step = app.signature(loads(continuation))
-            await asyncio.to_thread(step.apply_async, add_to_parent=False)
+            try:
+                await asyncio.to_thread(step.apply_async, add_to_parent=False)
+            except OperationalError as error:  # the watcher sends it once the broker is back
+                log.warning("run.release_failed", run_id=run_id, error=repr(error))
 
 
 def share_of(policy: str | float) -> float:

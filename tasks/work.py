@@ -23,7 +23,7 @@ log = structlog.get_logger("subtokens")
     bind=True,
     queue=EXCHANGE_QUEUE,
     acks_late=True,
-    reject_on_worker_lost=False,  # the due set brings the accounts back, the sweep the ticket
+    reject_on_worker_lost=True,
     ignore_result=True,
 )
 def work(self: "Task[Any, Any]", partner_id: str, ticket: str) -> None:

@@ -17,7 +17,9 @@ from types import TracebackType
 from typing import Self
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from ..config.errors import SubtokensError
 
@@ -196,7 +198,13 @@ class PrivateRedis:
 
     def _answers(self, port: int) -> bool:
         """Whether the server that answers there is ours, and has read what it kept."""
-        with Redis(host=LOOPBACK, port=port, socket_timeout=1, socket_connect_timeout=1) as client:
+        with Redis(
+            host=LOOPBACK,
+            port=port,
+            socket_timeout=1,
+            socket_connect_timeout=1,
+            retry=Retry(NoBackoff(), 0),
+        ) as client:
             try:
                 client.ping()
                 answer = client.info("server")

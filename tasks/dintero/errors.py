@@ -42,7 +42,10 @@ class DinteroError(SubtokensError):
         self.detail = detail
         self.status = status
         self.retry_after_seconds = retry_after_seconds
-        super().__init__(f"{call}: {detail}")
+        super().__init__(call, detail)
+
+    def __str__(self) -> str:
+        return f"{self.call}: {self.detail}"
 
 
 class UnreachableError(DinteroError):

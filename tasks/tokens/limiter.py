@@ -76,10 +76,12 @@ class Limiter:
         while self._waiting:
             await asyncio.sleep(_LINGER_SECONDS)
             self._waiting = [future for future in self._waiting if not future.done()]
+            if not self._waiting:
+                return
             rate = self._rate
             try:
                 answer = await self._scripts.run(
-                    "reserve", rate.per_second, rate.burst, max(1, len(self._waiting))
+                    "reserve", rate.per_second, rate.burst, len(self._waiting)
                 )
             except Exception as error:  # noqa: BLE001 - whatever it is, no asker may hang
                 waiting, self._waiting = self._waiting, []

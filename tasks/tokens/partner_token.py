@@ -49,15 +49,18 @@ class PartnerToken:
                 return stored
             generation = await self._lock(owner)
             if generation:
-                self._known = await self._renew(owner, generation)
+                self._known = await self._renew(owner, generation, newer_than)
                 return self._known
             if stored and stored.generation > newer_than:
                 return stored  # due, but valid: somebody else is renewing it
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _renew(self, owner: str, generation: int) -> TokenRecord:
+    async def _renew(self, owner: str, generation: int, newer_than: int) -> TokenRecord:
         sealed, lifetime_ms = b"", 0
         try:
+            stored = await self._load()
+            if stored and stored.generation > newer_than and not self._is_due(stored):
+                return stored  # between our look and our lock, somebody renewed it
             record = await self._fetch(generation)
             sealed = self._store.sealer.seal(record, self._store.keys.partner)
             lifetime_ms = max(1, record.expires_ms - self._store.now_ms())

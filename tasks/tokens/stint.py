@@ -80,11 +80,8 @@ class Stint:
             await self._claim_until(ends_at)
             while self._calls:
                 await self._next_progress()
-            await self._flush()
-            await asyncio.gather(*self._flushes)
         finally:
-            if self._calls:
-                await self._hand_back()
+            await self._finish()
         return self.tally
 
     async def _claim_until(self, ends_at: float) -> None:
@@ -198,10 +195,13 @@ class Stint:
             self._flushes.discard(flush)
             flush.result()
 
-    async def _hand_back(self) -> None:
+    async def _finish(self) -> None:
+        """Keep what was got, and hand back what was not."""
         calls, claimed = list(self._calls), list(self._calls.values())
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
         await self._flush()
-        await self._store.hand_back(claimed)
+        await asyncio.gather(*self._flushes)
+        if claimed:
+            await self._store.hand_back(claimed)
