@@ -6,7 +6,7 @@ from functools import cached_property
 from ipaddress import ip_address
 from itertools import pairwise
 from typing import Annotated, Literal, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import InputError, SettingsError
-from .ids import checked_partner_id
+from .ids import PARTNER_ID, checked_partner_id
 
 PREFIX = "SUBTOKENS_"
 TokenKind = Literal["exchange", "account"]
@@ -29,15 +29,46 @@ Audience = Literal["partner", "account"]
 S = TypeVar("S", bound="StoreSettings")
 
 
-def _redis_url(value: SecretStr) -> SecretStr:
-    scheme = urlsplit(value.get_secret_value()).scheme
-    if scheme not in {"redis", "rediss", "unix"}:
+def _parts(value: str) -> SplitResult:
+    """Take a URL apart; the ValueError never repeats it, as urlsplit's own may."""
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        raise ValueError("must be a URL of printable ASCII without spaces (escape others with %)")
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # read here, as it is only checked when it is read
+    except ValueError:
+        raise ValueError(
+            "must be a URL with a host and a port from 0 to 65535 (escape a password with %)"
+        ) from None
+    return parts
+
+
+def _redis_server_url(value: SecretStr) -> SecretStr:
+    parts = _parts(value.get_secret_value())
+    if parts.scheme not in {"redis", "rediss"}:
         raise ValueError("must be a URL such as redis://127.0.0.1:6379/0 or rediss://…")
+    database = parts.path.strip("/")
+    if database and not database.isdecimal():
+        raise ValueError("must end with the number of a database, such as /0")
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    if _parts(value.get_secret_value()).scheme == "unix":
+        return value
+    return _redis_server_url(value)
+
+
+def _encodable(value: SecretStr) -> SecretStr:
+    try:
+        value.get_secret_value().encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8 text") from None
     return value
 
 
 def _upstream_url(value: str) -> str:
-    parts = urlsplit(value)
+    parts = _parts(value)
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise ValueError("must be https, as secrets are sent to it (http is for loopback alone)")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -57,6 +88,8 @@ def _is_loopback(host: str) -> bool:
 
 
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+# Celery knows no unix://
+RedisServerUrl = Annotated[SecretStr, AfterValidator(_redis_server_url)]
 UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
 
 
@@ -103,7 +136,9 @@ class StoreSettings(BaseSettings):
     @field_validator("partner_id")
     @classmethod
     def _check_partner_id(cls, value: str) -> str:
-        return checked_partner_id(value)
+        if not PARTNER_ID.fullmatch(value):
+            raise ValueError("must be T (test) or P (production), three digits and five zeros")
+        return value
 
     @field_validator("encryption_keys")
     @classmethod
@@ -130,16 +165,16 @@ class Settings(StoreSettings):
     """What the workers need besides: the credential, the upstream, the broker, limits and times."""
 
     client_id: str = Field(min_length=1, description="your API client's id at Dintero")
-    client_secret: SecretStr = Field(
+    client_secret: Annotated[SecretStr, AfterValidator(_encodable)] = Field(
         min_length=1, description="your API client's secret at Dintero"
     )
     base_url: UpstreamUrl = Field(
         default="https://api.dintero.com/v1", description="the upstream; https, or http on loopback"
     )
-    broker_url: RedisUrl = Field(
+    broker_url: RedisServerUrl = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"), description="Redis that carries the tickets"
     )
-    result_url: RedisUrl | None = Field(
+    result_url: RedisServerUrl | None = Field(
         default=None, description="Celery's result backend; the broker's Redis unless set"
     )
     token_kind: TokenKind = Field(
@@ -192,13 +227,15 @@ class Settings(StoreSettings):
             "lease_seconds",
             "visibility_timeout_seconds",
         ]
-        for shorter, longer in pairwise(times):
-            if getattr(self, shorter) >= getattr(self, longer):
-                raise ValueError(
-                    f"{_variable(shorter)} ({getattr(self, shorter):g}) must be less than "
-                    f"{_variable(longer)} ({getattr(self, longer):g}): "
-                    "a killed worker's accounts must not be claimed while it may still be alive"
-                )
+        crossed = [
+            f"{_variable(shorter)} ({getattr(self, shorter):g}) must be less than "
+            f"{_variable(longer)} ({getattr(self, longer):g}): "
+            "a killed worker's accounts must not be claimed while it may still be alive"
+            for shorter, longer in pairwise(times)
+            if getattr(self, shorter) >= getattr(self, longer)
+        ]
+        if crossed:
+            raise ValueError("\n".join(crossed))
         return self
 
     @cached_property
@@ -228,8 +265,8 @@ def parse_encryption_keys(text: str) -> dict[str, bytes]:
     """
     keys: dict[str, bytes] = {}
     for number, entry in enumerate(text.split(","), start=1):
-        key_id, _, encoded = entry.strip().partition(":")
-        if not (key_id.isascii() and key_id.isalnum() and len(key_id) <= 16):
+        key_id, colon, encoded = entry.strip().partition(":")
+        if not (colon and key_id.isascii() and key_id.isalnum() and len(key_id) <= 16):
             raise ValueError(f"entry {number} must be id:base64 with an id of 1-16 letters, digits")
         try:
             key = base64.b64decode(encoded, validate=True)
@@ -250,8 +287,11 @@ def load(kind: type[S]) -> S:
     """
     try:
         return kind()
+    except UnicodeDecodeError:
+        raise SettingsError([".env is not UTF-8 text; save it as UTF-8"]) from None
     except ValidationError as error:
-        raise SettingsError([_problem(kind, item) for item in error.errors()]) from None
+        told = (_problem(kind, item) for item in error.errors())
+        raise SettingsError([line for text in told for line in text.splitlines()]) from None
 
 
 def _problem(kind: type[StoreSettings], item: object) -> str:
@@ -262,6 +302,8 @@ def _problem(kind: type[StoreSettings], item: object) -> str:
     name = str(item["loc"][0])
     if item["type"] == "missing":
         message = "is not set"
+    elif item["type"] in {"too_short", "string_too_short"}:
+        message = "is empty"
     return f"{_variable(name)} {message} ({kind.model_fields[name].description})"
 
 

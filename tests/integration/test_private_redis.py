@@ -169,7 +169,7 @@ def test_stop_ends_the_process_and_removes_its_folder() -> None:
     with PrivateRedis() as server:
         port = server.port
         with Redis.from_url(server.url()) as client:
-            folder = Path(client.config_get("dir")["dir"])
+            folder = Path(str(client.config_get("dir")["dir"]))
         assert folder.is_dir()
     assert not listens(port)
     assert not folder.exists()

@@ -1,0 +1,299 @@
+"""Real parts: a sandbox over HTTP, worker processes, a private Redis; and waits with a deadline."""
+
+import asyncio
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+import pytest
+from celery import Celery
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from subtokens.config.settings import PREFIX, Settings
+from subtokens.tasks.tokens.keys import PartnerKeys
+from subtokens.tasks.tokens.reader import TokenReader
+from subtokens.tasks.tokens.sealing import Sealer
+from subtokens.tasks.tokens.store import TokenStore
+from subtokens.workers.application import make_app
+from subtokens.workers.private_redis import PrivateRedis
+from subtokens.workers.processes import Child
+from subtokens.workers.sandbox import SandboxOptions, SandboxState, serving
+
+PARTNER = "T11200000"
+CANARY_SECRET = "CANARY-client-secret"
+KEYS = "k1:Q0FOQVJZLW1hc3Rlci1rZXktb2YtMzItYnl0ZXMtISE="
+DEADLINE_SECONDS = 30.0
+HERE = Path(__file__).parent
+T = TypeVar("T")
+_numbers = itertools.count()
+
+
+def eventually(look: Callable[[], T], *, told: Callable[[], object] = lambda: "") -> T:
+    """Wait until `look` gives something true and return it; fail at the deadline, with `told`."""
+    ends_at = time.monotonic() + DEADLINE_SECONDS
+    while not (seen := look()):
+        if time.monotonic() > ends_at:
+            pytest.fail(f"it did not come about in {DEADLINE_SECONDS:g} s: {seen!r} {told()}")
+        time.sleep(0.02)
+    return seen
+
+
+def account(number: int) -> str:
+    return f"{PARTNER[:4]}{number:05}"
+
+
+def account_ids(first: int, count: int) -> list[str]:
+    return [account(number) for number in range(first, first + count)]
+
+
+class Call(NamedTuple):
+    """A row of what the sandbox saw."""
+
+    number: int
+    seconds: float
+    kind: str
+    account: str
+    status: int
+
+
+class Upstream:
+    """A sandbox in a thread, over real HTTP; a context. What it saw is asked for over HTTP."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options = SandboxOptions(client_secret=CANARY_SECRET, **options)
+        self._up, self._done = threading.Event(), asyncio.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run)
+        self._state: SandboxState
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._up.wait(DEADLINE_SECONDS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._done.set)
+        self._thread.join(DEADLINE_SECONDS)
+
+    def _run(self) -> None:
+        async def serve() -> None:
+            async with serving(self._options) as sandbox:
+                self.base_url, self._state = sandbox.base_url, sandbox.state
+                self._up.set()
+                await self._done.wait()
+
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(serve())
+
+    @contextmanager
+    def troubled(self, **shares: float) -> Iterator[None]:
+        """Answer these shares of the calls with errors, as the options of that name do."""
+        self._state.options = self._options.model_copy(update=shares)
+        try:
+            yield
+        finally:
+            self._state.options = self._options
+
+    def calls(self, after: int = 0) -> list[Call]:
+        """The calls numbered above `after`, in their order."""
+        return [Call(*row) for row in self._report(f"calls?after={after}")]
+
+    def calls_of(self, accounts: list[str]) -> list[Call]:
+        """The exchanges of these accounts."""
+        chosen = set(accounts)
+        return [call for call in self.calls() if call.kind == "exchange" and call.account in chosen]
+
+    def stats(self) -> Any:
+        return self._report("stats")
+
+    def _report(self, name: str) -> Any:
+        url = f"{self.base_url.removesuffix('/v1')}/__sandbox/{name}"
+        with urllib.request.urlopen(url) as answer:
+            return json.load(answer)
+
+
+class Finished(NamedTuple):
+    """What became of a command."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Site:
+    """One deployment: a broker, a store, settings, and the processes started in it; a context."""
+
+    def __init__(
+        self, server: PrivateRedis, folder: Path, base_url: str, **settings: object
+    ) -> None:
+        number = next(_numbers)
+        self.folder = folder
+        self.broker_url, self.store_url = server.url(2 * number), server.url(2 * number + 1)
+        self.environment = {
+            "SUBTOKENS_PARTNER_ID": PARTNER,
+            "SUBTOKENS_CLIENT_ID": "sandbox-client-id",
+            "SUBTOKENS_CLIENT_SECRET": CANARY_SECRET,
+            "SUBTOKENS_ENCRYPTION_KEYS": KEYS,
+            "SUBTOKENS_BASE_URL": base_url,
+            "SUBTOKENS_BROKER_URL": self.broker_url,
+            "SUBTOKENS_STORE_URL": self.store_url,
+            "SUBTOKENS_RATE_LIMIT": "2000",
+        } | {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items()}
+        self._stack = ExitStack()
+        self._own_settings = Settings(
+            **{
+                name.removeprefix(PREFIX).lower(): value for name, value in self.environment.items()
+            },
+            _env_file=None,
+        )
+        self.app = make_app(self._own_settings)
+        self.broker, self.store = Redis.from_url(self.broker_url), Redis.from_url(self.store_url)
+        self.keys = PartnerKeys("subtokens", PARTNER)
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._stack.enter_context(self.broker)
+        self._stack.enter_context(self.store)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self.app.close()
+
+    @property
+    def whole_environment(self) -> dict[str, str]:
+        """The environment of a process of this site, with nothing of the developer's."""
+        outside = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
+        return outside | self.environment | {"PYTHONPATH": f"{self.folder}:{HERE}"}
+
+    def celery(self, name: str, *command: str, app: str = "subtokens.workers") -> Child:
+        """Start `celery -A app …` in this site's folder; it ends with the site."""
+        return self._stack.enter_context(
+            Child.python(
+                "celery",
+                *("--workdir", str(self.folder), "-A", app, *command),
+                environment=self.whole_environment,
+                log=self.folder.parent / f"{self.folder.name}-{name}.log",
+            )
+        )
+
+    def worker(self, name: str, *options: str, app: str = "subtokens.workers") -> Child:
+        """Start a worker of two processes, or as the options say; `await_ready` before use."""
+        default = () if any("--concurrency" in option for option in options) else (
+            "--concurrency=2",
+        )
+        command = ("worker", f"--hostname={name}@test", "--without-mingle", *default, *options)
+        return self.celery(name, *command, app=app)
+
+    def cli(
+        self, *arguments: str, stdin: str = "", environment: dict[str, str] | None = None
+    ) -> Finished:
+        """Run `subtokens …` to its end. None of its commands may ever show a traceback."""
+        done = subprocess.run(
+            [sys.executable, "-m", "subtokens.workers.cli", *arguments],
+            env=self.whole_environment if environment is None else environment,
+            cwd=self.folder,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert "Traceback" not in done.stdout + done.stderr, done.stderr
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def enrol(self, accounts: list[str]) -> None:
+        """Enrol accounts as an import does."""
+
+        async def enrol(store: TokenStore) -> int:
+            return await store.enrol([(account_id, "") for account_id in accounts], "imported")
+
+        self._with_store(enrol)
+
+    def reader(self) -> TokenReader:
+        return TokenReader(self._own_settings)
+
+    def send_parked_step(self, run_id: str) -> None:
+        """Send the message that waits with a run, as whoever ends the run does."""
+        parked = self.store.hget(self.keys.run(run_id), "continuation")
+        assert isinstance(parked, bytes)
+        self.app.signature(json.loads(parked)).apply_async()
+
+    def _with_store(self, work: Callable[[TokenStore], Awaitable[T]]) -> T:
+        async def run() -> T:
+            async with AsyncRedis.from_url(self.store_url) as redis:
+                sealer = Sealer(PARTNER, self._own_settings.master_keys)
+                return await work(TokenStore(redis, self.keys, sealer))
+
+        return asyncio.run(run())
+
+
+def await_ready(*workers: Child) -> None:
+    for worker in workers:
+        eventually(
+            lambda worker=worker: not worker.is_alive or "ready." in worker.said(),
+            told=worker.said,
+        )
+        assert worker.is_alive, worker.said()
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[Upstream]:
+    """A sandbox of 400 accounts; the last ten are not active."""
+    with Upstream(accounts=400, inactive=10) as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="session")
+def site(
+    redis_server: PrivateRedis, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """Our own app with one worker of two processes and no beat, all accounts enrolled."""
+    folder = tmp_path_factory.mktemp("site") / "here"
+    with Site(redis_server, folder, upstream.base_url, log_level="DEBUG") as site:
+        worker = site.worker("worker", "--loglevel=DEBUG", "--include=probes")
+        site.enrol(account_ids(1, 400))
+        await_ready(worker)
+        yield site
+
+
+@pytest.fixture
+def app(site: Site) -> Iterator[Celery]:
+    """The app that this test's canvases are sent by."""
+    with sending_by(site.app) as app:
+        yield app
+
+
+@contextmanager
+def sending_by(app: Celery) -> Iterator[Celery]:
+    """Make an app the current one, as importing it does for its user."""
+    from celery import _state
+
+    before = _state.get_current_app()
+    app.set_current()
+    try:
+        yield app
+    finally:
+        before.set_current()
+
+
+@pytest.fixture
+def new_site(redis_server: PrivateRedis, tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """Makes a deployment of the test's own: `new_site(base_url, **settings)`."""
+    with ExitStack() as stack:
+
+        def new_site(base_url: str, **settings: object) -> Site:
+            return stack.enter_context(
+                Site(redis_server, tmp_path / "site" / "here", base_url, **settings)
+            )
+
+        yield new_site

@@ -1,0 +1,199 @@
+"""Stints against a sandbox over real HTTP: from due account to sealed token."""
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+from subtokens.config.settings import Settings
+from subtokens.tasks.dintero.errors import UnauthorizedError
+from subtokens.tasks.dintero.transport import open_transport
+from subtokens.tasks.fleet import Fleet
+from subtokens.tasks.tokens.record import Kind
+from subtokens.tasks.tokens.stint import Pace, Stint
+from subtokens.workers.sandbox import SandboxOptions, serving
+
+SECRET = "sandbox-client-secret"
+
+
+@pytest.fixture
+def open_fleet(redis, environment):
+    """A fleet of `options.accounts` enrolled accounts at a sandbox, with real time."""
+
+    @contextlib.asynccontextmanager
+    async def open_fleet(options=None, **changes):
+        async with serving(options or SandboxOptions(accounts=30)) as sandbox:
+            values = {
+                name.removeprefix("SUBTOKENS_").lower(): value
+                for name, value in environment.items()
+            }
+            values |= {"client_secret": SECRET, "base_url": sandbox.base_url, "rate_limit": 5000}
+            settings = Settings(**(values | changes))
+            transport = open_transport(settings.concurrency)
+            fleet = Fleet(settings, settings.partners[0], redis, transport)
+            ids = [
+                f"T112{n:05d}" for n in range(1, (options or sandbox.state.options).accounts + 1)
+            ]
+            await fleet.store.enrol([(account, "") for account in ids], "imported")
+            try:
+                yield fleet, sandbox.state
+            finally:
+                await transport.aclose()
+
+    return open_fleet
+
+
+def stint_of(fleet, **pace):
+    ended = []
+
+    async def on_ended(runs):
+        ended.extend(runs)
+
+    wanted = {"concurrency": 10, "batch_size": 7, "lease_seconds": 60, "deadline_seconds": 20}
+    stint = Stint(
+        fleet.store,
+        fleet.exchanger,
+        fleet.limiter,
+        fleet.rate,
+        Pace(**(wanted | pace)),
+        on_ended,
+    )
+    return stint, ended
+
+
+async def test_every_due_account_gets_one_token_by_one_call(open_fleet):
+    async with open_fleet(SandboxOptions(accounts=200)) as (fleet, sandbox):
+        stint, _ = stint_of(fleet)
+
+        tally = await stint.run()
+
+        assert (tally.exchanged, tally.lost, sum(tally.failed.values())) == (200, 0, 0)
+        stats = sandbox.calls.stats(time.time(), accounts=True)
+        assert stats["calls"]["exchange"] == 200
+        assert stats["calls"]["partner_token"] == 1
+        assert set(stats["accounts"]["exchange"].values()) == {1}
+        record = await fleet.store.load("T11200001")
+        assert record.kind is Kind.EXCHANGE
+        assert record.issued_at < record.renew_at < record.expires_at
+
+
+async def test_runs_that_end_are_told_while_the_stint_goes_on(open_fleet):
+    async with open_fleet() as (fleet, _):
+        await fleet.runs.open("run", 60, "the step")
+        await fleet.runs.request("run", ["T11200001", "T11200002"])
+        await fleet.runs.seal("run")
+        stint, ended = stint_of(fleet)
+
+        await stint.run()
+
+        assert ended == ["run"]
+        assert (await fleet.runs.summary("run")).done == 2
+
+
+async def test_the_account_kind_spends_the_exchange_token_on_one_more_call(open_fleet):
+    options = SandboxOptions(accounts=20, audience="account", accepts="account")
+    async with open_fleet(options, token_kind="account", audience="account") as (fleet, sandbox):
+        stint, _ = stint_of(fleet)
+
+        tally = await stint.run()
+
+        assert tally.exchanged == 20
+        calls = sandbox.calls.stats(time.time())["calls"]
+        assert (calls["exchange"], calls["account_token"]) == (20, 20)
+        assert (await fleet.store.load("T11200001")).kind is Kind.ACCOUNT
+
+
+async def test_a_wrong_audience_never_falls_back_silently(open_fleet):
+    options = SandboxOptions(accounts=3, audience="account")
+    async with open_fleet(options, token_kind="account", audience="partner") as (fleet, _):
+        stint, _ = stint_of(fleet)
+
+        tally = await stint.run()
+
+        assert tally.exchanged == 0
+        assert tally.failed["refused"] == 3
+
+
+async def test_refused_accounts_fail_with_the_reason_and_the_others_get_their_tokens(open_fleet):
+    async with open_fleet(SandboxOptions(accounts=20, inactive=5)) as (fleet, _):
+        stint, _ = stint_of(fleet)
+
+        tally = await stint.run()
+
+        assert (tally.exchanged, dict(tally.failed)) == (15, {"refused": 5})
+
+
+async def test_a_wrong_secret_ends_the_stint_after_one_call_and_punishes_no_account(open_fleet):
+    async with open_fleet(client_secret="CANARY-wrong") as (fleet, sandbox):
+        stint, _ = stint_of(fleet)
+
+        with pytest.raises(UnauthorizedError) as caught:
+            await stint.run()
+
+        assert "CANARY" not in repr(caught.value) + str(caught.value)
+        assert sandbox.calls.stats(time.time())["calls"]["partner_token"] == 1
+        claim = await fleet.store.claim(1, 60, fleet.rate)
+        assert claim.accounts == ()
+        assert claim.schedule.wait_seconds > 1  # a pause for all workers, not a storm
+        assert await fleet.store.redis.scard(fleet.store.keys.failing) == 0
+
+
+async def test_many_401s_at_once_cost_one_new_partner_token(open_fleet):
+    async with open_fleet(SandboxOptions(accounts=100)) as (fleet, sandbox):
+        await stint_of(fleet)[0].run()
+        await fleet.runs.open("again", 60, "")
+        await fleet.runs.request_all("again")
+        stale = fleet.exchanger.partner_token._known
+        broken = type(stale)(
+            stale.account_id, stale.access_token[:-4] + "AAAA", stale.kind, stale.generation,
+            stale.issued_ms, stale.renew_ms, stale.expires_ms,
+        )  # fmt: skip
+        sealed = fleet.store.sealer.seal(broken, fleet.store.keys.partner)
+        await fleet.store.redis.set(fleet.store.keys.partner, sealed)
+        fleet.exchanger.partner_token._known = broken
+
+        tally = await stint_of(fleet, concurrency=100)[0].run()
+
+        assert tally.exchanged == 100
+        stats = sandbox.calls.stats(time.time())
+        assert stats["calls"]["partner_token"] == 2
+        assert stats["statuses"]["exchange"][401] >= 1
+
+
+async def test_a_cancelled_stint_keeps_what_it_got_and_hands_back_the_rest(open_fleet):
+    async with open_fleet(SandboxOptions(accounts=60, latency_seconds=0.2)) as (fleet, sandbox):
+        work = asyncio.create_task(stint_of(fleet, concurrency=20)[0].run())
+        async with asyncio.timeout(10):
+            while sandbox.calls.stats(time.time())["calls"]["exchange"] < 25:
+                await asyncio.sleep(0.01)
+
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+
+        assert await fleet.store.redis.hlen(fleet.store.keys.claims) == 0
+        kept = await fleet.store.redis.zcard(fleet.store.keys.expiry)
+        assert kept >= 1
+        left = await fleet.store.claim(60, 60, fleet.rate)
+        assert len(left.accounts) == 60 - kept
+
+
+async def test_errors_of_the_upstream_are_tried_again_until_all_is_well(open_fleet):
+    options = SandboxOptions(accounts=40, error_share=0.3, seed=7)
+    async with open_fleet(options) as (fleet, _):
+        first = await stint_of(fleet)[0].run()
+        assert first.failed["upstream_failed"] > 0
+
+        async with asyncio.timeout(20):
+            while await fleet.store.redis.zcard(fleet.store.keys.expiry) < 40:
+                await stint_of(fleet)[0].run()
+                await asyncio.sleep(0.05)
+
+        assert await fleet.store.redis.scard(fleet.store.keys.failing) == 0
+
+
+async def test_a_refresh_token_is_dropped_and_counted(open_fleet):
+    async with open_fleet(SandboxOptions(accounts=5, refresh_tokens=True)) as (fleet, _):
+        await stint_of(fleet)[0].run()
+
+        assert fleet.exchanger.refresh_tokens_dropped == 5
