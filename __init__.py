@@ -65,23 +65,12 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a package's attributes have
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if home == ".tasks":
-        import_module("celery")
-        _forget_tasks_without_celery()
     found = getattr(import_module(home, __name__), name)
     if "celery" not in sys.modules:
-        _forget_tasks_without_celery()
+        # The reader's import passed through subtokens.tasks, which registers no task without
+        # Celery. A Celery app that comes later and includes it must find it as if never met.
+        sys.modules.pop(f"{__name__}.tasks", None)
     return found
-
-
-def _forget_tasks_without_celery() -> None:
-    """Let `subtokens.tasks` be imported anew where it was first passed through without Celery.
-
-    Otherwise a Celery app that comes later would include a module that registered nothing.
-    """
-    tasks = sys.modules.get(f"{__name__}.tasks")
-    if tasks is not None and not hasattr(tasks, "work"):
-        del sys.modules[tasks.__name__]
 
 
 def __dir__() -> list[str]:

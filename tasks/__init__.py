@@ -14,10 +14,11 @@ Celery, such as a batch job that only reads tokens, passes through here without 
 """
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 __all__ = ["discover", "exchange", "fan_out", "forget", "renew_due", "watch_runs", "work"]
 
-if "celery" in sys.modules:
+if TYPE_CHECKING or "celery" in sys.modules:
     from .accounts import discover, forget
     from .exchange import exchange, fan_out
     from .queues import consume_our_queues
@@ -25,3 +26,12 @@ if "celery" in sys.modules:
     from .work import work
 
     consume_our_queues()
+else:
+
+    def __getattr__(name: str) -> Any:  # noqa: ANN401 - a package's attributes have no one type
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module, reload
+
+        import_module("celery")
+        return vars(reload(sys.modules[__name__]))[name]

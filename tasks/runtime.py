@@ -84,6 +84,16 @@ def runtime() -> Runtime:
         return _runtime
 
 
+def forget_runtime() -> None:
+    """Close this process's runtime; the next task starts another, from the settings then."""
+    global _runtime  # noqa: PLW0603 - as above
+    with _starting:
+        if _runtime is not None and _runtime.pid == os.getpid():
+            atexit.unregister(_runtime.close)
+            _runtime.close()
+        _runtime = None
+
+
 def _new_event_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop

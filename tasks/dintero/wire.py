@@ -92,7 +92,7 @@ def parse_retry_after(value: str | None, now: datetime | None = None) -> float |
     except ValueError:
         try:
             asked = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter for numbers beyond any date
             return None
         asked = asked if asked.tzinfo else asked.replace(tzinfo=UTC)
         seconds = (asked - (now or datetime.now(UTC))).total_seconds()

@@ -1,7 +1,6 @@
 """Real parts: a sandbox over HTTP, worker processes, a private Redis; and waits with a deadline."""
 
 import asyncio
-import itertools
 import json
 import os
 import subprocess
@@ -16,10 +15,12 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import pytest
 from celery import Celery
+from celery.canvas import Signature
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from subtokens.config.settings import PREFIX, Settings
+from subtokens.tasks.exchange import fan_out
 from subtokens.tasks.tokens.keys import PartnerKeys
 from subtokens.tasks.tokens.reader import TokenReader
 from subtokens.tasks.tokens.sealing import Sealer
@@ -35,7 +36,6 @@ KEYS = "k1:Q0FOQVJZLW1hc3Rlci1rZXktb2YtMzItYnl0ZXMtISE="
 DEADLINE_SECONDS = 30.0
 HERE = Path(__file__).parent
 T = TypeVar("T")
-_numbers = itertools.count()
 
 
 def eventually(look: Callable[[], T], *, told: Callable[[], object] = lambda: "") -> T:
@@ -108,10 +108,16 @@ class Upstream:
         """The calls numbered above `after`, in their order."""
         return [Call(*row) for row in self._report(f"calls?after={after}")]
 
-    def calls_of(self, accounts: list[str]) -> list[Call]:
-        """The exchanges of these accounts."""
+    def calls_of(self, accounts: list[str], after: int = 0) -> list[Call]:
+        """The exchanges of these accounts numbered above `after`."""
         chosen = set(accounts)
-        return [call for call in self.calls() if call.kind == "exchange" and call.account in chosen]
+        calls = self.calls(after)
+        return [call for call in calls if call.kind == "exchange" and call.account in chosen]
+
+    def last(self) -> int:
+        """The number of the last call."""
+        number: int = self.stats()["total"]
+        return number
 
     def stats(self) -> Any:
         return self._report("stats")
@@ -131,14 +137,13 @@ class Finished(NamedTuple):
 
 
 class Site:
-    """One deployment: a broker, a store, settings, and the processes started in it; a context."""
+    """One deployment: a Redis, settings, and the processes started in it; a context."""
 
-    def __init__(
-        self, server: PrivateRedis, folder: Path, base_url: str, **settings: object
-    ) -> None:
-        number = next(_numbers)
+    def __init__(self, folder: Path, base_url: str, **settings: object) -> None:
+        self._stack = ExitStack()
+        server = self._stack.enter_context(PrivateRedis())
         self.folder = folder
-        self.broker_url, self.store_url = server.url(2 * number), server.url(2 * number + 1)
+        self.broker_url, self.store_url = server.url(0), server.url(1)
         self.environment = {
             "SUBTOKENS_PARTNER_ID": PARTNER,
             "SUBTOKENS_CLIENT_ID": "sandbox-client-id",
@@ -149,7 +154,6 @@ class Site:
             "SUBTOKENS_STORE_URL": self.store_url,
             "SUBTOKENS_RATE_LIMIT": "2000",
         } | {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items()}
-        self._stack = ExitStack()
         self._own_settings = Settings(
             **{
                 name.removeprefix(PREFIX).lower(): value for name, value in self.environment.items()
@@ -161,14 +165,14 @@ class Site:
         self.keys = PartnerKeys("subtokens", PARTNER)
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True)
+        self._stack.callback(forget_results, self.app)
         self._stack.enter_context(self.broker)
         self._stack.enter_context(self.store)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        self.app.close()
 
     @property
     def whole_environment(self) -> dict[str, str]:
@@ -177,20 +181,24 @@ class Site:
         return outside | self.environment | {"PYTHONPATH": f"{self.folder}:{HERE}"}
 
     def celery(self, name: str, *command: str, app: str = "subtokens.workers") -> Child:
-        """Start `celery -A app …` in this site's folder; it ends with the site."""
-        return self._stack.enter_context(
-            Child.python(
-                "celery",
-                *("--workdir", str(self.folder), "-A", app, *command),
-                environment=self.whole_environment,
-                log=self.folder.parent / f"{self.folder.name}-{name}.log",
-            )
+        """Start `celery -A app …` in this site's folder; it is killed when the site ends."""
+        child = Child.python(
+            "celery",
+            *("--workdir", str(self.folder), "-A", app, *command),
+            environment=self.whole_environment,
+            log=self.log_of(name),
         )
+        self._stack.callback(child.kill)
+        return child
+
+    def log_of(self, name: str) -> Path:
+        """Where a process of that name logs to: beside the folder it works in."""
+        return self.folder.parent / f"{self.folder.name}-{name}.log"
 
     def worker(self, name: str, *options: str, app: str = "subtokens.workers") -> Child:
         """Start a worker of two processes, or as the options say; `await_ready` before use."""
-        default = () if any("--concurrency" in option for option in options) else (
-            "--concurrency=2",
+        default = (
+            () if any("--concurrency" in option for option in options) else ("--concurrency=2",)
         )
         command = ("worker", f"--hostname={name}@test", "--without-mingle", *default, *options)
         return self.celery(name, *command, app=app)
@@ -222,11 +230,12 @@ class Site:
     def reader(self) -> TokenReader:
         return TokenReader(self._own_settings)
 
-    def send_parked_step(self, run_id: str) -> None:
-        """Send the message that waits with a run, as whoever ends the run does."""
+    def parked_step(self, run_id: str) -> Signature:
+        """The message that waits with a run, as whoever ends the run sends it."""
         parked = self.store.hget(self.keys.run(run_id), "continuation")
         assert isinstance(parked, bytes)
-        self.app.signature(json.loads(parked)).apply_async()
+        signature: Signature = self.app.signature(json.loads(parked))
+        return signature
 
     def _with_store(self, work: Callable[[TokenStore], Awaitable[T]]) -> T:
         async def run() -> T:
@@ -259,10 +268,12 @@ def site(
 ) -> Iterator[Site]:
     """Our own app with one worker of two processes and no beat, all accounts enrolled."""
     folder = tmp_path_factory.mktemp("site") / "here"
-    with Site(redis_server, folder, upstream.base_url, log_level="DEBUG") as site:
+    with Site(folder, upstream.base_url, log_level="DEBUG") as site:
         worker = site.worker("worker", "--loglevel=DEBUG", "--include=probes")
         site.enrol(account_ids(1, 400))
         await_ready(worker)
+        with sending_by(site.app):  # what is due at once after enrolment comes first
+            fan_out.si(policy=0.9).apply_async().get(timeout=DEADLINE_SECONDS)
         yield site
 
 
@@ -271,6 +282,14 @@ def app(site: Site) -> Iterator[Celery]:
     """The app that this test's canvases are sent by."""
     with sending_by(site.app) as app:
         yield app
+
+
+def forget_results(app: Celery) -> None:
+    """Close an app; results that are collected later must not look for a Redis that is gone."""
+    consumer = app.backend.result_consumer
+    consumer.stop()
+    consumer._pubsub = None
+    app.close()
 
 
 @contextmanager
@@ -292,8 +311,6 @@ def new_site(redis_server: PrivateRedis, tmp_path: Path) -> Iterator[Callable[..
     with ExitStack() as stack:
 
         def new_site(base_url: str, **settings: object) -> Site:
-            return stack.enter_context(
-                Site(redis_server, tmp_path / "site" / "here", base_url, **settings)
-            )
+            return stack.enter_context(Site(tmp_path / "site" / "here", base_url, **settings))
 
         yield new_site
