@@ -43,14 +43,29 @@ def _masked(name: object, value: object) -> object:
     return value
 
 
+_STEPS: list[structlog.typing.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+# Our events go to the standard library's logger of our name, whether or not the app that our
+# tasks run in has configured structlog: its handlers and levels decide.
+log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+    logging.getLogger("subtokens"),
+    processors=[
+        structlog.stdlib.filter_by_level,
+        *_STEPS,
+        redact,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    wrapper_class=structlog.stdlib.BoundLogger,
+)
+
+
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send structlog's and everybody else's records through one chain to `stream` (stderr)."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+    """Send our events and everybody else's records through one chain to `stream` (stderr)."""
     output = stream or sys.stderr
     renderers: list[structlog.typing.Processor]
     if settings.log_format == "json":
@@ -64,7 +79,7 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=_STEPS,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 redact,
@@ -75,13 +90,3 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )

@@ -3,20 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-import structlog
 from celery import Task, shared_task
 
 from ..config.celeryconfig import EXCHANGE_QUEUE, SWEEP_QUEUE
 from ..config.errors import InputError
 from ..config.ids import checked_account_id, checked_account_ids
+from ..config.logs import log
 from .dintero.client import pages_of_accounts
 from .dintero.errors import UnauthorizedError
 from .dintero.wire import ListedAccount
 from .fleet import Fleet
 from .runtime import runtime
 from .waiting import release
-
-log = structlog.get_logger("subtokens")
 
 
 @shared_task(name="subtokens.discover", queue=EXCHANGE_QUEUE, acks_late=True, ignore_result=False)

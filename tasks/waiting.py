@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import structlog
 from celery import Celery, Task
 from celery.exceptions import Ignore
 from kombu.exceptions import OperationalError
@@ -16,12 +15,11 @@ from kombu.utils.json import dumps, loads
 from redis.exceptions import RedisError
 
 from ..config.errors import InputError
+from ..config.logs import log
 from .errors import NotAWorkerError, RunFailedError
 from .fleet import Fleet
 from .runtime import runtime
 from .tickets import publish_tickets
-
-log = structlog.get_logger("subtokens")
 
 
 class WaitingTask(Task):  # type: ignore[type-arg]  # generic for the checker alone

@@ -3,10 +3,10 @@
 from functools import partial
 from typing import Any
 
-import structlog
 from celery import Task, shared_task
 
 from ..config.celeryconfig import EXCHANGE_QUEUE
+from ..config.logs import log
 from .dintero.errors import DinteroError
 from .fleet import Fleet
 from .runtime import runtime
@@ -14,8 +14,6 @@ from .sweep import watch
 from .tickets import publish_tickets
 from .tokens.stint import Stint, Tally
 from .waiting import release
-
-log = structlog.get_logger("subtokens")
 
 
 @shared_task(
@@ -41,7 +39,7 @@ def work(self: "Task[Any, Any]", partner_id: str, ticket: str) -> None:
     try:
         tally = process.call(_held(fleet, ticket, stint))
     except DinteroError as error:
-        log.error(  # noqa: TRY400 - the error's text says all, its traceback nothing
+        log.error(
             "partner.unavailable",
             partner_id=partner_id,
             blame=str(error.blame),

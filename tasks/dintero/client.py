@@ -5,6 +5,7 @@ import base64
 import json
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from importlib.metadata import version
 
 import httpx
@@ -111,7 +112,11 @@ class DinteroClient:
             async with asyncio.timeout(self._timeout_seconds):
                 response = await self._transport.handle_async_request(request)
                 try:
-                    body = await _bounded_body(call, response, largest_body)
+                    if response.status_code == 200:
+                        return await _bounded_body(call, response, largest_body)
+                    with suppress(InvalidAnswerError, httpx.TransportError):
+                        # Read to the end, the connection can be used again; the status decides.
+                        await _bounded_body(call, response, largest_body)
                 finally:
                     await response.aclose()
         except TimeoutError:
@@ -119,10 +124,8 @@ class DinteroClient:
             raise UnreachableError(call, detail) from None
         except httpx.TransportError as error:
             raise UnreachableError(call, f"no answer: {type(error).__name__}") from None
-        if response.status_code != 200:
-            retry_after = parse_retry_after(response.headers.get("retry-after"))
-            raise error_for_status(call, response.status_code, retry_after_seconds=retry_after)
-        return body
+        retry_after = parse_retry_after(response.headers.get("retry-after"))
+        raise error_for_status(call, response.status_code, retry_after_seconds=retry_after)
 
 
 async def _bounded_body(call: str, response: httpx.Response, largest: int) -> bytes:

@@ -24,4 +24,17 @@ def open_transport(concurrency: int) -> httpx.AsyncBaseTransport:
         )
         return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
 
-    return AiohttpTransport(verify=context, client=session)
+    return _Transport(verify=context, client=session)
+
+
+class _Transport(AiohttpTransport):
+    """Turns aiohttp's error for what is no HTTP into httpx's: its repr shows the request's headers.
+
+    AiohttpTransport leaves that one as it is.
+    """
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await super().handle_async_request(request)
+        except aiohttp.ClientResponseError as error:
+            raise httpx.RemoteProtocolError(type(error).__name__) from None

@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-import structlog
-
+from ...config.logs import log
 from ..dintero.errors import DinteroError, ThrottledError
 from .blame import verdict_on
 from .exchanger import Exchanger
@@ -21,8 +20,6 @@ from .store import Failure, TokenStore
 _FLUSH_AFTER_SECONDS = 0.05
 _PAUSE_AFTER_REFUSAL_SECONDS = 5.0
 _PAUSE_WITHOUT_RETRY_AFTER_SECONDS = 1.0
-
-log = structlog.get_logger("subtokens")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from celery.canvas import Signature
 from celery.result import AsyncResult
 
 import subtokens
+from subtokens.tasks.errors import NotAWorkerError
 
 from .conftest import (
     DEADLINE_SECONDS,
@@ -23,7 +24,11 @@ from .conftest import (
     sending_by,
 )
 
-pytestmark = pytest.mark.usefixtures("app")
+pytestmark = [
+    pytest.mark.usefixtures("app"),
+    # What Celery 5.6 still calls to note a chord's size, redis 8 would have called otherwise.
+    pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
+]
 INACTIVE = account_ids(391, 10)
 
 
@@ -90,7 +95,7 @@ def test_a_fan_out_of_no_ids_takes_every_enrolled_account(site: Site) -> None:
     accounts = site.store.zcard(site.keys.due)
     summary = get(subtokens.fan_out.si(policy=0.9).apply_async())
     assert summary["accounts"] == accounts
-    assert summary["failed"] == {"http_403": len(INACTIVE)}
+    assert summary["failed"] == {"refused": len(INACTIVE)}
 
 
 def test_discovery_exchange_and_fan_out_stand_in_one_chain(upstream: Upstream) -> None:
@@ -156,12 +161,12 @@ def test_a_run_below_its_policy_fails_with_its_counts_and_stops_the_chain(site: 
     result = canvas.apply_async()
     with pytest.raises(subtokens.RunFailedError) as failed:
         get(result.parent)
-    expected = {"accounts": 5, "done": 3, "failed": {"http_403": 2}, "open": 0, "ended": True}
+    expected = {"accounts": 5, "done": 3, "failed": {"refused": 2}, "open": 0, "ended": True}
     assert failed.value.summary == expected | {
         "run_id": result.parent.id,
         "partner_id": PARTNER,
     }
-    assert "3 of 5 accounts have their token, 2 http_403" in str(failed.value)
+    assert "3 of 5 accounts have their token, 2 refused" in str(failed.value)
     (said,) = eventually(lambda: site.broker.lrange(f"probe:error-{key}", 0, -1))
     assert said.startswith(b"RunFailedError: run ")
     assert not site.broker.exists(f"probe:next-{key}")
@@ -170,7 +175,7 @@ def test_a_run_below_its_policy_fails_with_its_counts_and_stops_the_chain(site: 
 def test_a_run_that_meets_its_policy_goes_on_in_spite_of_failures() -> None:
     accounts = account_ids(98, 3) + INACTIVE[:1]
     steps = chain(subtokens.fan_out.si(account_ids=accounts, policy=0.75), step("echo"))
-    assert get(steps.apply_async())["failed"] == {"http_403": 1}
+    assert get(steps.apply_async())["failed"] == {"refused": 1}
 
 
 def test_a_failing_member_of_a_header_keeps_the_body_from_running(site: Site) -> None:
@@ -181,7 +186,7 @@ def test_a_failing_member_of_a_header_keeps_the_body_from_running(site: Site) ->
     ]
     body = step("note", f"body-{key}").on_error(step("errback", f"error-{key}"))
     result = chord(header)(body)
-    with pytest.raises(Exception, match="0 of 2 accounts have their token, 2 http_403"):
+    with pytest.raises(Exception, match="0 of 2 accounts have their token, 2 refused"):
         get(result)
     eventually(lambda: site.broker.lrange(f"probe:error-{key}", 0, -1))
     assert not site.broker.exists(f"probe:body-{key}")
@@ -272,8 +277,12 @@ def test_bad_input_fails_clearly_before_anything_is_called(
     assert not upstream.calls_of(account_ids(160, 1), before)
 
 
-def test_a_step_that_is_called_in_place_says_how_to_send_it(app: Celery) -> None:
-    with pytest.raises(Exception, match="send it with .delay"):
+def test_a_step_that_is_called_in_place_says_how_to_send_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in site.environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(NotAWorkerError, match="send it with .delay"):
         subtokens.fan_out(account_ids=account_ids(160, 1))
 
 

