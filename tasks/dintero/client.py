@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import lru_cache
 from importlib.metadata import version
 
 import httpx
@@ -43,6 +44,8 @@ class DinteroClient:
         self._transport = transport
         self._timeout_seconds = call_timeout_seconds
         self._extensions = {"timeout": {"connect": min(5.0, call_timeout_seconds)}}
+        self._url = lru_cache(maxsize=16)(httpx.URL)  # parsing one costs as much as sending it
+        self._bearer_headers: tuple[str, httpx.Headers] = ("", httpx.Headers())
         self._headers = [
             (b"Host", httpx.URL(base_url).netloc),
             (b"Accept", b"application/json"),
@@ -96,16 +99,26 @@ class DinteroClient:
     ) -> TokenAnswer:
         request = httpx.Request(
             "POST",
-            url,
-            headers=[
-                *self._headers,
-                (b"Authorization", authorization.encode()),
-                (b"Content-Type", b"application/json"),
-            ],
+            self._url(url),
+            headers=self._post_headers(authorization),
             content=json.dumps(body).encode(),
             extensions=self._extensions,
         )
         return parse_token(call, await self._call(call, request, LARGEST_TOKEN_BODY))
+
+    def _post_headers(self, authorization: str) -> httpx.Headers:
+        """The headers of a call; thousands of exchanges share one bearer, so the last is kept."""
+        kept, headers = self._bearer_headers
+        if kept != authorization:
+            headers = httpx.Headers(
+                [
+                    *self._headers,
+                    (b"Authorization", authorization.encode()),
+                    (b"Content-Type", b"application/json"),
+                ]
+            )
+            self._bearer_headers = (authorization, headers)
+        return headers
 
     async def _call(self, call: str, request: httpx.Request, largest_body: int) -> bytes:
         try:

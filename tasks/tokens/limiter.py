@@ -67,9 +67,9 @@ class Limiter:
             if await keep_appointment(await future):
                 return
 
-    async def pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float, reason: str) -> None:
         """Let nobody call for that long, on any worker."""
-        await self._scripts.run("pause", int(seconds * 1e6))
+        await self._scripts.run("pause", int(seconds * 1e6), reason)
 
     async def _ask(self) -> None:
         loop = asyncio.get_running_loop()

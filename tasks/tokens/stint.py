@@ -116,7 +116,8 @@ class Stint:
             await self._exchanger.partner_token.get()
         except DinteroError as error:
             # Nobody else need try for a while: the pause binds all workers.
-            await self._limiter.pause(error.retry_after_seconds or _PAUSE_AFTER_REFUSAL_SECONDS)
+            seconds = error.retry_after_seconds or _PAUSE_AFTER_REFUSAL_SECONDS
+            await self._limiter.pause(seconds, str(error))
             raise
 
     async def _exchange_at(
@@ -151,9 +152,8 @@ class Stint:
             retry_in_seconds=round(verdict.delay_seconds, 1),
         )
         if isinstance(error, ThrottledError):
-            await self._limiter.pause(
-                error.retry_after_seconds or _PAUSE_WITHOUT_RETRY_AFTER_SECONDS
-            )
+            seconds = error.retry_after_seconds or _PAUSE_WITHOUT_RETRY_AFTER_SECONDS
+            await self._limiter.pause(seconds, str(error))
 
     def _call_ended(self, call: asyncio.Task[None]) -> None:
         claimed = self._calls.pop(call)
