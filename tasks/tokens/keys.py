@@ -66,6 +66,11 @@ class PartnerKeys:
         return self._key("claims")
 
     @property
+    def limiter(self) -> str:
+        """The one line of permits, and the pause."""
+        return self._key("limiter")
+
+    @property
     def runs(self) -> str:
         """Runs that are not yet released."""
         return self._key("runs")
@@ -88,7 +93,7 @@ class PartnerKeys:
             self.expiry,
             self.claims,
             self._key("generation"),
-            self._key("limiter"),
+            self.limiter,
             self.runs,
             self._key("tickets"),
             self._key("follow_up"),

@@ -22,6 +22,8 @@ class FleetStatus:
     oldest_due_seconds: float  # 0 if none is due
     next_expiry_at: datetime | None
     open_runs: int
+    paused_seconds: float  # nobody calls Dintero for that long
+    pause_reason: str  # of the pause now, or the last one
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; instants in ISO 8601."""
@@ -46,9 +48,22 @@ async def fleet_status(store: TokenStore) -> FleetStatus:
         )
         pipe.zrange(keys.expiry, f"({now}", "+inf", byscore=True, offset=0, num=1, withscores=True)
         pipe.zcard(keys.runs)
+        pipe.hmget(keys.limiter, ["paused_until", "pause_reason"])
+        pipe.time()
         (
-            enrolled, valid, ever, due, claimed, failing, oldest, asked, expiring, runs,
-        ) = await pipe.execute()  # fmt: skip
+            enrolled,
+            valid,
+            ever,
+            due,
+            claimed,
+            failing,
+            oldest,
+            asked,
+            expiring,
+            runs,
+            *pause,
+        ) = await pipe.execute()
+    (paused_until, reason), (server_seconds, server_us) = pause
     waits = [now - abs(score) for _, score in [*oldest, *asked]]
     next_expiry = datetime.fromtimestamp(expiring[0][1] / 1000, UTC) if expiring else None
     return FleetStatus(
@@ -63,6 +78,8 @@ async def fleet_status(store: TokenStore) -> FleetStatus:
         oldest_due_seconds=max([0.0, *waits]) / 1000,
         next_expiry_at=next_expiry,
         open_runs=runs,
+        paused_seconds=max(0.0, int(paused_until or 0) / 1e6 - server_seconds - server_us / 1e6),
+        pause_reason=(reason or b"").decode(),
     )
 
 

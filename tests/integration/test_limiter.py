@@ -45,8 +45,8 @@ async def test_a_rate_below_four_a_second_still_grants_one_at_a_time(scripts):
 
 async def test_a_pause_binds_everybody_and_the_longer_one_stands(scripts, redis, keys):
     ours, theirs = Limiter(scripts, Rate(1000)), Limiter(Scripts(redis, keys), Rate(1000))
-    await ours.pause(30)
-    await theirs.pause(1)
+    await ours.pause(30, "a reason")
+    await theirs.pause(1, "another")
 
     schedule = await reserve(scripts, Rate(1000), 10)
 

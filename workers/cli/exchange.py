@@ -16,6 +16,7 @@ from ...tasks.fleet import Fleet
 from ...tasks.runtime import runtime
 from ...tasks.tickets import publish_tickets
 from ...tasks.tokens.runs import RunSummary
+from ...tasks.tokens.status import fleet_status
 from ..application import command_line_app
 
 _POLL_SECONDS = 0.1
@@ -88,11 +89,18 @@ def follow(fleet: Fleet, run_id: str, console: Console) -> RunSummary:
                 settled = summary.accounts - summary.open
                 rate = f"{settled / elapsed:.0f}/s" if settled and elapsed > 1 else ""
                 if not settled and elapsed > _NO_WORKER_SECONDS:
-                    rate = "is a worker running? celery -A subtokens.workers worker"
+                    rate = call(_why_nothing_happens(fleet))
                 progress.update(bar, total=summary.accounts, completed=settled, rate=rate)
                 if summary.ended:
                     return summary
             time.sleep(_POLL_SECONDS)
+
+
+async def _why_nothing_happens(fleet: Fleet) -> str:
+    status = await fleet_status(fleet.store)
+    if status.paused_seconds:
+        return f"paused: {status.pause_reason}"
+    return "is a worker running? celery -A subtokens.workers worker"
 
 
 def _chosen(
