@@ -2,7 +2,7 @@
 # Every target sets itself up in .venv; `make PYTHON=/path/to/python3 …` names the Python.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format requirements package clean set-up-demo set-up-dev
+.PHONY: help demo test bench lint format requirements package clean set-up-demo set-up-dev
 ARGS ?=
 PYTHON ?=
 export PYTHON
@@ -28,13 +28,15 @@ test: set-up-dev ## run all tests (ARGS="tests/unit -k renewal": some of them)
 lint: set-up-dev ## check format, style and types; change nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/mypy tests
+	$(BIN)/mypy --strict
 	$(BIN)/pyright
 
 format: set-up-dev ## put the format right, and of the style what can be
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: set-up-dev ## measure a fan-out beside one Celery task per account (some minutes)
+	@$(BIN)/python benchmarks/fan_out.py $(ARGS)
 
 ## Look after it
 

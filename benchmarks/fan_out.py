@@ -20,6 +20,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from redis import Redis
+
 from subtokens.workers.private_redis import PrivateRedis
 from subtokens.workers.processes import Child
 

@@ -1,6 +1,8 @@
 """Celery's own configuration for the app of subtokens, with the reason beside each choice."""
 
+import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 from .schedule import beat_schedule
 from .settings import Settings
@@ -20,7 +22,10 @@ def celery_configuration(settings: Settings) -> dict[str, Any]:
     broker = settings.broker_url.get_secret_value()
     result = (settings.result_url or settings.broker_url).get_secret_value()
     visibility = settings.visibility_timeout_seconds
+    # Celery's backend asks to be told how to verify; its transport for the broker verifies anyway.
+    verified = {"redis_backend_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED}}
     return {
+        **(verified if urlsplit(result).scheme == "rediss" else {}),
         "broker_url": broker,
         "result_backend": result,
         "include": ["subtokens.tasks"],
@@ -30,8 +35,8 @@ def celery_configuration(settings: Settings) -> dict[str, Any]:
         "accept_content": ["json"],
         "result_accept_content": ["json"],
         "task_ignore_result": True,  # the tasks that canvases wait for switch it on themselves
-        "result_expires": 3600,
-        "result_chord_expires": 86400,
+        # A chord's counter lives as long; its header may hold a run, which may take a day.
+        "result_expires": 2 * 86400,
         "worker_prefetch_multiplier": 1,
         "worker_hijack_root_logger": False,
         "worker_send_task_events": False,

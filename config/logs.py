@@ -15,8 +15,6 @@ _SECRET_WORDS = (
     "secret",
     "password",
     "authorization",
-    "access_token",
-    "refresh_token",
     "encryption_key",
     "bearer",
     "credential",
@@ -32,13 +30,15 @@ def redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
 
 def _masked(name: object, value: object) -> object:
     lowered = str(name).lower()
-    if lowered == "token" or any(word in lowered for word in _SECRET_WORDS):
+    if lowered.endswith("token") or any(word in lowered for word in _SECRET_WORDS):
         return MASK
     if isinstance(value, SecretStr | SecretBytes | bytes | bytearray):
         return MASK
     if isinstance(value, Mapping):
         return {key: _masked(key, item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
+    if isinstance(value, tuple):  # exc_info is one, and is only understood as one
+        return tuple(_masked("", item) for item in value)
+    if isinstance(value, list | set | frozenset):
         return [_masked("", item) for item in value]
     return value
 

@@ -5,7 +5,7 @@ import binascii
 from functools import cached_property
 from ipaddress import ip_address
 from itertools import pairwise
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
@@ -285,8 +285,9 @@ def load(kind: type[S]) -> S:
 
     Raises SettingsError, which names every bad setting with its remedy and no value.
     """
+    no_values: dict[str, Any] = {}  # the environment fills what a checker takes for missing
     try:
-        return kind()
+        return kind(**no_values)
     except UnicodeDecodeError:
         raise SettingsError([".env is not UTF-8 text; save it as UTF-8"]) from None
     except ValidationError as error:

@@ -5,7 +5,7 @@ run sends that message again: the same task id comes back, finds its run ended a
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from celery import Celery, Task
@@ -27,7 +27,15 @@ class WaitingTask(Task):  # type: ignore[type-arg]  # generic for the checker al
 
     abstract = True
 
-    def after_return(self, status: str, retval: Any, task_id: str, *_: Any) -> None:  # noqa: ANN401, ARG002
+    def after_return(
+        self,
+        status: str,  # noqa: ARG002
+        retval: Any,  # noqa: ANN401
+        task_id: str,
+        args: tuple[Any, ...],  # noqa: ARG002
+        kwargs: dict[str, Any],  # noqa: ARG002
+        einfo: Any,  # noqa: ANN401, ARG002
+    ) -> None:
         """Note that the step has returned, with its callbacks sent; Ignore does not come here."""
         partner_id = retval.get("partner_id") if isinstance(retval, dict) else None
         if isinstance(retval, RunFailedError):
@@ -42,7 +50,7 @@ class WaitingTask(Task):  # type: ignore[type-arg]  # generic for the checker al
 def wait_for_run(
     task: "Task[Any, Any]",
     fleet: Fleet,
-    fill: Callable[[str], Awaitable[None]],
+    fill: Callable[[str], Coroutine[Any, Any, None]],
     *,
     timeout_seconds: float,
     share: float,
@@ -59,7 +67,7 @@ def wait_for_run(
     call, runs = runtime().call, fleet.runs
     state = call(runs.open(run_id, timeout_seconds, _own_message(task)))
     if state in {"opened", "filling"}:
-        call(_as_coroutine(fill(run_id)))
+        call(fill(run_id))
         if call(runs.seal(run_id)):
             state = "ended"
         else:
@@ -112,7 +120,3 @@ def _own_message(task: "Task[Any, Any]") -> str:
     )
     message.options.pop("expires", None)  # it has started in time; a long wait must not revoke it
     return dumps(dict(message))
-
-
-async def _as_coroutine(awaitable: Awaitable[None]) -> None:
-    await awaitable

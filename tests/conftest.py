@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+
 from subtokens.config.settings import Settings
 from subtokens.tasks.tokens.keys import PartnerKeys
 from subtokens.tasks.tokens.sealing import Sealer

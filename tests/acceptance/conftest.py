@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
@@ -196,12 +197,9 @@ class Site:
         return self.folder.parent / f"{self.folder.name}-{name}.log"
 
     def worker(self, name: str, *options: str, app: str = "subtokens.workers") -> Child:
-        """Start a worker of two processes, or as the options say; `await_ready` before use."""
-        default = (
-            () if any("--concurrency" in option for option in options) else ("--concurrency=2",)
-        )
-        command = ("worker", f"--hostname={name}@test", "--without-mingle", *default, *options)
-        return self.celery(name, *command, app=app)
+        """Start a worker of two processes, unless told otherwise; `await_ready` before use."""
+        given = ("--loglevel=INFO", "--concurrency=2", "--without-mingle", *options)
+        return self.celery(name, "worker", f"--hostname={name}@test", *given, app=app)
 
     def cli(
         self, *arguments: str, stdin: str = "", environment: dict[str, str] | None = None
@@ -218,6 +216,17 @@ class Site:
         )
         assert "Traceback" not in done.stdout + done.stderr, done.stderr
         return Finished(done.returncode, done.stdout, done.stderr)
+
+    def cli_together(self, commands: dict[str, tuple[str, ...]]) -> dict[str, Finished]:
+        """Run commands that do not disturb each other at the same time."""
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            return dict(
+                zip(
+                    commands,
+                    pool.map(lambda arguments: self.cli(*arguments), commands.values()),
+                    strict=True,
+                )
+            )
 
     def enrol(self, accounts: list[str]) -> None:
         """Enrol accounts as an import does."""

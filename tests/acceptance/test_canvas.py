@@ -1,12 +1,11 @@
 """Our steps in canvases of our own app: `celery -A subtokens.workers worker`, without beat."""
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from celery import Celery, chain, chord, group
+from celery import chain, chord, group
 from celery.canvas import Signature
 from celery.result import AsyncResult
 

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+
 from subtokens.workers.private_redis import RedisServerMissing, find_server
 from subtokens.workers.processes import Child
 

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from jsonschema import Draft202012Validator
+
 from subtokens.workers.sandbox import SandboxOptions, serving
 
 SCHEMA = json.loads((Path(__file__).parent / "exchange_token.json").read_text())

@@ -1,6 +1,7 @@
 """Shapes that the store's tests share."""
 
 import pytest
+
 from subtokens.tasks.tokens.limiter import Rate
 from subtokens.tasks.tokens.record import Kind, TokenRecord
 

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
 from subtokens import __version__
 from subtokens.tasks.dintero.client import (
     LARGEST_TOKEN_BODY,
@@ -294,6 +295,7 @@ INVALID = {
     "html": answering("200 OK", b"<html>CANARY</html>", "Content-Type: text/html"),
     "empty": answering("200 OK", b""),
     "gzip": answering("200 OK", gzip.compress(GOOD), "Content-Encoding: gzip"),
+    "gzip in name alone": answering("200 OK", GOOD, "Content-Encoding: gzip"),
     "gzip unannounced": answering("200 OK", gzip.compress(GOOD)),
     "large": answering("200 OK", b'{"a":"' + b"CANARY" * LARGEST_TOKEN_BODY),
     "until closed": raw(b"HTTP/1.1 200 OK\r\n\r\nCANARY"),

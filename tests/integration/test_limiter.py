@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from subtokens.tasks.tokens.limiter import Limiter, Rate, Schedule
 from subtokens.tasks.tokens.scripts import Scripts
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from subtokens.tasks.dintero.errors import UnreachableError
 from subtokens.tasks.tokens.partner_token import PartnerToken
 from subtokens.tasks.tokens.record import Kind, TokenRecord

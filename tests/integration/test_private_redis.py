@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+
 from subtokens.workers.private_redis import (
     PrivateRedis,
     RedisServerFailed,
@@ -29,7 +30,7 @@ def real_server() -> Path:
     try:
         return find_server()
     except RedisServerMissing as error:
-        if os.environ.get("CI") == "true":
+        if os.environ.get("CI"):
             raise
         pytest.skip(str(error))
 

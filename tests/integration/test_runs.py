@@ -1,6 +1,7 @@
 """Runs: who is waited for, how they end, and that the parked step comes back."""
 
 import pytest
+
 from subtokens.tasks.tokens.runs import Runs
 from subtokens.tasks.tokens.store import Failure
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from subtokens.workers.sandbox import Sandbox, SandboxOptions, serving
 
 PARTNER = "T11200000"

@@ -5,6 +5,7 @@ import contextlib
 import time
 
 import pytest
+
 from subtokens.config.settings import Settings
 from subtokens.tasks.dintero.errors import UnauthorizedError
 from subtokens.tasks.dintero.transport import open_transport

@@ -1,6 +1,7 @@
 """The store's promises, on a real Redis with a pushable clock."""
 
 import pytest
+
 from subtokens.tasks.tokens.errors import SealError
 from subtokens.tasks.tokens.limiter import Rate
 from subtokens.tasks.tokens.store import Failure

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from redis.asyncio import Redis
+
 from subtokens.tasks.tokens.keys import PartnerKeys
 from subtokens.tasks.tokens.limiter import Rate
 from subtokens.tasks.tokens.record import Kind, TokenRecord

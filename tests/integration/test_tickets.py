@@ -1,6 +1,7 @@
 """Tickets: enough of them, and no more."""
 
 import pytest
+
 from subtokens.tasks.tokens.runs import Runs
 from subtokens.tasks.tokens.tickets import MOST_TICKETS, Tickets
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+
 from subtokens.workers.sandbox import SandboxOptions, SandboxState
 from subtokens.workers.sandbox.calls import ROWS_KEPT, Calls
 from subtokens.workers.sandbox.checks import Call

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
+
 from subtokens.config.errors import InputError, SettingsError
 from subtokens.config.settings import Settings, StoreSettings, load, parse_encryption_keys
 

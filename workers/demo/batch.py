@@ -5,6 +5,7 @@ import os
 
 import httpx
 from celery import Celery
+
 from subtokens import TokenReader
 
 app = Celery(

@@ -1,0 +1,286 @@
+"""Every command of `subtokens`, as a process, against a running worker."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+
+from subtokens.config.settings import PREFIX
+from subtokens.workers.sandbox.tokens import TOKEN_MARK
+
+from .conftest import PARTNER, Finished, Site, Upstream, account, account_ids, eventually
+
+USUAL, FAILED, BAD_INPUT, NO_REDIS = 0, 1, 2, 3
+
+
+LOOKS = {
+    "discover": ("accounts", "discover"),
+    "discover --json": ("accounts", "discover", "--json"),
+    "list": ("accounts", "list"),
+    "list --json": ("accounts", "list", "--json"),
+    "status": ("status",),
+    "status --json": ("status", "--json"),
+    "token": ("token", account(1)),
+    "token --json": ("token", account(1), "--json"),
+    "token --reveal": ("token", account(1), "--reveal"),
+}
+REFUSED = {
+    "exchange T112": "'T112' is not an account id",
+    "exchange P11200001": "different environments",
+    "exchange": "name account ids, or --file, or --all",
+    "exchange T11200001 --all": "one of the three",
+    "exchange --file missing.txt": "missing.txt cannot be read",
+    "accounts forget T1120000x": "'T1120000x' is not an account id",
+    f"token {PARTNER}": "the partner itself",
+    "sandbox --errors 2": "error_share",
+    "status --nonsense": "No such option",
+}
+
+
+@pytest.fixture(scope="module")
+def looks(site: Site) -> dict[str, Finished]:
+    """What the commands that only look said about the same fleet."""
+    return site.cli_together(LOOKS)
+
+
+@pytest.fixture(scope="module")
+def refusals(site: Site, upstream: Upstream) -> dict[str, Finished]:
+    """What commands with unusable input said; none of them may have called anybody."""
+    before = upstream.last()
+    refusals = site.cli_together({line: tuple(line.split()) for line in REFUSED})
+    assert not upstream.calls_of(account_ids(1, 390), before)
+    return refusals
+
+
+# accounts
+
+
+def test_accounts_discover_says_how_many_are_listed_and_new(looks: dict[str, Finished]) -> None:
+    said = f"partner {PARTNER}: 400 listed, 0 new, 10 skipped\n"
+    assert looks["discover"] == (USUAL, said, "")
+
+
+def test_accounts_discover_as_json_gives_the_counts(looks: dict[str, Finished]) -> None:
+    counts = {"partner_id": PARTNER, "listed": 400, "enrolled": 0, "skipped": 10}
+    assert json.loads(looks["discover --json"].out) == counts
+
+
+def test_accounts_list_shows_every_account_with_its_token(
+    site: Site, looks: dict[str, Finished]
+) -> None:
+    code, out, _ = looks["list"]
+    lines = [line.split() for line in out.splitlines() if line.strip().startswith(PARTNER[:4])]
+    assert (code, len(lines)) == (USUAL, site.store.zcard(site.keys.due))
+    assert lines[0][0] == account(1)
+    assert "exchanged" in lines[0]
+
+
+def test_accounts_list_as_json_gives_an_expiry_to_those_with_a_token(
+    looks: dict[str, Finished],
+) -> None:
+    rows = {row["account_id"]: row for row in json.loads(looks["list --json"].out)}
+    assert rows[account(1)]["outcome"] == "exchanged"
+    assert rows[account(1)]["expires_at"] > "2020"
+    assert rows[account(400)]["expires_at"] is None
+
+
+# status and token
+
+
+def test_status_tells_the_counts(site: Site, looks: dict[str, Finished]) -> None:
+    code, out, _ = looks["status"]
+    (enrolled,) = re.findall(r"^ *enrolled +(\d+) *$", out, re.MULTILINE)
+    assert (code, int(enrolled)) == (USUAL, site.store.zcard(site.keys.due))
+
+
+def test_status_as_json_agrees_with_the_store(site: Site, looks: dict[str, Finished]) -> None:
+    status = json.loads(looks["status --json"].out)
+    assert status["partner_id"] == PARTNER
+    assert status["enrolled"] == site.store.zcard(site.keys.due)
+    assert status["valid"] + status["expired"] + status["never_exchanged"] == status["enrolled"]
+    assert status["next_expiry_at"] > "2020"
+
+
+def test_token_tells_when_it_ends_and_no_part_of_it(site: Site, looks: dict[str, Finished]) -> None:
+    kept = site.reader().get(account(1))
+    facts = json.loads(looks["token --json"].out)
+    assert facts["account_id"] == account(1)
+    assert facts["generation"] == kept.generation
+    assert facts["expires_at"] == kept.expires_at.isoformat(timespec="seconds")
+    assert 0 < facts["expires_in_seconds"] <= 14_400
+    text = kept.access_token
+    for said in (looks["token"].out, looks["token --json"].out):
+        assert account(1) in said
+        assert not [start for start in range(len(text) - 8) if text[start : start + 8] in said]
+
+
+def test_token_reveal_prints_the_token_alone(site: Site, looks: dict[str, Finished]) -> None:
+    kept = site.reader().get(account(1))
+    assert looks["token --reveal"] == (USUAL, f"{kept.access_token}\n", "")
+    assert kept.access_token.startswith(TOKEN_MARK)
+
+
+# exchange and forget
+
+
+def test_accounts_forget_drops_the_token_and_discovery_leaves_it_out(site: Site) -> None:
+    gone = account(350)
+    assert site.cli("accounts", "forget", gone, account(399)).out == (
+        "2 of 2 accounts were enrolled and are forgotten\n"
+    )
+    after = {"token": ("token", gone), "discover": ("accounts", "discover", "--json")}
+    said = site.cli_together(after)
+    assert said["token"].code == FAILED
+    assert f"{gone} has no valid token" in said["token"].err
+    assert json.loads(said["discover"].out)["enrolled"] == 0
+    assert site.store.zscore(site.keys.due, gone) is None
+
+
+def test_exchange_of_ids_shows_progress_on_stderr_and_the_counts_on_stdout(
+    site: Site, upstream: Upstream
+) -> None:
+    accounts, before = account_ids(351, 3), upstream.last()
+    done = site.cli("exchange", *accounts)
+    assert done.code == USUAL
+    assert done.out.startswith("run ")
+    assert done.out.endswith("3 of 3 accounts have their token\n")
+    assert "exchanging" in done.err
+    assert "3/3" in done.err
+    assert sorted(call.account for call in upstream.calls_of(accounts, before)) == accounts
+
+
+def test_exchange_takes_ids_from_a_file_or_from_stdin(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_text(f"{account(354)}\n\n  {account(355)}  \n{account(354)}\n")
+    done = site.cli("exchange", "--file", str(file))
+    assert "2 of 2 accounts have their token" in done.out
+    done = site.cli("exchange", "--file", "-", stdin=f"{account(356)}\n")
+    assert "1 of 1 accounts have their token" in done.out
+
+
+def test_exchange_of_all_ends_with_1_where_an_account_got_none(site: Site) -> None:
+    accounts = site.store.zcard(site.keys.due)
+    done = site.cli("exchange", "--all")
+    assert done.code == FAILED
+    refused = accounts - 390 + 1
+    assert f"{accounts - refused} of {accounts} accounts have their token, " in done.out
+
+
+def test_exchange_without_waiting_prints_the_run_and_leaves(site: Site, upstream: Upstream) -> None:
+    accounts, before = account_ids(357, 2), upstream.last()
+    done = site.cli("exchange", *accounts, "--no-wait")
+    assert done.code == USUAL
+    run = site.keys.run(done.out.strip())
+    assert site.store.exists(run)
+    eventually(lambda: site.store.hexists(run, "ended_at"))
+    assert sorted(call.account for call in upstream.calls_of(accounts, before)) == accounts
+
+
+def test_exchange_ends_at_its_timeout_where_the_upstream_is_down(
+    site: Site, upstream: Upstream
+) -> None:
+    with upstream.troubled(error_share=1.0):
+        done = site.cli("exchange", account(359), "--timeout", "1")
+    assert done.code == FAILED
+    assert "0 of 1 accounts have their token, 1 late" in done.out
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_bad_input_ends_with_2_and_says_what_is_wrong(
+    refusals: dict[str, Finished], line: str
+) -> None:
+    code, out, err = refusals[line]
+    assert (code, out) == (BAD_INPUT, "")
+    assert REFUSED[line] in err
+
+
+def test_a_bad_line_of_a_file_is_named_by_its_number(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_text(f"{account(1)}\n\nT112\n{account(2)}\nnonsense\n")
+    done = site.cli("exchange", "--file", str(file))
+    assert (done.code, done.out) == (BAD_INPUT, "")
+    assert [line.partition(": ")[0] for line in done.err.splitlines()] == [
+        f"{file}, line 3",
+        f"{file}, line 5",
+    ]
+
+
+def test_missing_settings_are_all_named_at_once(site: Site) -> None:
+    done = site.cli("status", environment={"PATH": os.environ["PATH"]})
+    assert (done.code, done.out) == (BAD_INPUT, "")
+    named = [line.split()[0] for line in done.err.splitlines()]
+    assert sorted(named) == [
+        "SUBTOKENS_CLIENT_ID",
+        "SUBTOKENS_CLIENT_SECRET",
+        "SUBTOKENS_ENCRYPTION_KEYS",
+        "SUBTOKENS_PARTNER_ID",
+    ]
+
+
+def test_a_bad_setting_is_named_and_its_value_is_not_repeated(site: Site) -> None:
+    bad = {
+        "SUBTOKENS_ENCRYPTION_KEYS": "k1:CANARYnotakey",
+        "SUBTOKENS_BASE_URL": "http://elsewhere",
+    }
+    done = site.cli("exchange", "--all", environment=site.whole_environment | bad)
+    assert done.code == BAD_INPUT
+    assert "SUBTOKENS_ENCRYPTION_KEYS" in done.err
+    assert "SUBTOKENS_BASE_URL must be https" in done.err
+    assert "CANARY" not in done.err
+
+
+@pytest.mark.parametrize("unreachable", ["SUBTOKENS_STORE_URL", "SUBTOKENS_BROKER_URL"])
+def test_a_redis_that_cannot_be_reached_ends_with_3(site: Site, unreachable: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens: a connection is refused
+        url = f"redis://127.0.0.1:{taken.getsockname()[1]}/0"
+        environment = site.whole_environment | {unreachable: url}
+        done = site.cli("exchange", account(360), environment=environment)
+    assert done.code == NO_REDIS
+    assert "Redis cannot be reached" in done.err
+    assert unreachable in done.err
+
+
+def test_refused_credentials_end_with_1_and_name_what_was_refused(site: Site) -> None:
+    other = {"SUBTOKENS_CLIENT_SECRET": "CANARY-another-secret", "SUBTOKENS_NAMESPACE": "other"}
+    done = site.cli("accounts", "discover", environment=site.whole_environment | other)
+    assert (done.code, done.out) == (FAILED, "")
+    assert "partner" in done.err
+    assert "CANARY" not in done.err
+
+
+# sandbox
+
+
+def test_the_sandbox_answers_and_ends_well_on_an_interrupt(site: Site) -> None:
+    command = [sys.executable, "-m", "subtokens.workers.cli", "sandbox", "--port=0", "--accounts=7"]
+    environment = {k: v for k, v in site.whole_environment.items() if not k.startswith(PREFIX)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as sandbox:
+        try:
+            assert sandbox.stdout
+            said = list(takewhile(lambda line: "its calls" not in line, sandbox.stdout))
+            exported = dict(
+                line.strip().removeprefix("export ").split("=", 1)
+                for line in said
+                if line.startswith("export ")
+            )
+            tried = site.whole_environment | exported | {"SUBTOKENS_NAMESPACE": "tried"}
+            done = site.cli("accounts", "discover", environment=tried)
+            assert done.out == f"partner {PARTNER}: 7 listed, 7 new, 0 skipped\n"
+            sandbox.send_signal(signal.SIGINT)
+            rest = sandbox.stdout.read()
+        finally:
+            sandbox.kill()
+        assert (sandbox.wait(), rest) == (0, "")
