@@ -105,11 +105,6 @@ class Partner(BaseModel):
     token_kind: TokenKind
     audience: Audience
 
-    @property
-    def calls_per_account(self) -> int:
-        """Upstream calls that one account's token costs."""
-        return 2 if self.token_kind == "account" else 1
-
 
 class StoreSettings(BaseSettings):
     """What a reader of tokens needs: the store, the key and the partner."""
@@ -216,6 +211,13 @@ class Settings(StoreSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="least level that is logged"
     )
+
+    @field_validator("client_id")
+    @classmethod
+    def _check_client_id(cls, value: str) -> str:
+        if ":" in value:
+            raise ValueError("must not hold a colon; a secret belongs in SUBTOKENS_CLIENT_SECRET")
+        return value
 
     @model_validator(mode="after")
     def _check_nesting(self) -> Self:

@@ -54,6 +54,7 @@ def work(self: "Task[Any, Any]", partner_id: str, ticket: str) -> None:
                 exchanged=tally.exchanged,
                 failed=dict(tally.failed),
                 lost=tally.lost,
+                refresh_tokens_dropped=fleet.exchanger.refresh_tokens_dropped,
             )
     watch(fleet, self.app)
     publish_tickets(fleet, self.app)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from redis.asyncio import Redis
 
 from subtokens.config.settings import Settings
@@ -17,6 +18,10 @@ PARTNER = "T11200000"
 MASTER_KEY = b"CANARY-master-key-of-32-bytes-!!"
 KEYS = "k1:Q0FOQVJZLW1hc3Rlci1rZXktb2YtMzItYnl0ZXMtISE="
 CANARY_SECRET = "CANARY-client-secret"
+
+# A busy machine makes an example slow; that is no fault of the rule it tries.
+hypothesis_settings.register_profile("patient", deadline=None)
+hypothesis_settings.load_profile("patient")
 
 for _name in [name for name in os.environ if name.startswith("SUBTOKENS_")]:
     del os.environ[_name]

@@ -32,7 +32,7 @@ def audience_of(account_id: str) -> str:
 
 
 class DinteroClient:
-    """Calls Dintero through a transport; holds no token, no retry and no opinion.
+    """Calls Dintero through a transport; no retry, no opinion, no token but the last call's.
 
     Every method raises a DinteroError, whose class says whose fault it was.
     """

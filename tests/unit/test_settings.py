@@ -103,18 +103,13 @@ def test_the_only_partner_may_be_left_out_and_another_is_refused() -> None:
         settings.partner("T99900000")
 
 
-@pytest.mark.parametrize(("kind", "calls"), [("exchange", 1), ("account", 2)])
-def test_an_account_costs_one_call_or_two(kind: str, calls: int) -> None:
-    assert loaded(TOKEN_KIND=kind).partner().calls_per_account == calls
-
-
 # What is refused
 
 NUMBERS = ["RATE_LIMIT", "CONCURRENCY", "BATCH_SIZE", "RUN_TIMEOUT_SECONDS", *TIMES]
 BAD_VALUES = [
     *[(name, value) for name in NUMBERS for value in ("", "0", "-1", "nan", "inf", "many")],
     *[("PARTNER_ID", value) for value in ("", "112", "T11200001", "t11200000", "T112000001")],
-    *[("CLIENT_ID", value) for value in ("", "\udcff")],
+    *[("CLIENT_ID", value) for value in ("", "\udcff", "id:secret")],
     *[("CLIENT_SECRET", value) for value in ("", "\udcff")],
     *[
         (name, value)

@@ -39,6 +39,7 @@ def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="subtokens-demo-")))
         redis = stack.enter_context(PrivateRedis())
         base = {k: v for k, v in os.environ.items() if not k.startswith("SUBTOKENS_")}
+        base["TMPDIR"] = str(folder)  # what a killed worker leaves goes with the folder
         sandbox = stack.enter_context(
             Child.python(
                 "subtokens.workers.sandbox",
@@ -59,18 +60,18 @@ def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
             "SUBTOKENS_ENCRYPTION_KEYS": "demo:"
             + base64.b64encode(secrets.token_bytes(32)).decode(),
         }
-        workers = [
-            stack.enter_context(
-                Child.python(
-                    "celery",
-                    *("-A", "subtokens.workers.demo.batch", "worker"),
-                    *("--concurrency=1", "--loglevel=INFO", f"--hostname=worker{number}@demo"),
-                    environment=environment,
-                    log=folder / f"worker{number}.log",
-                )
+        workers = []
+        for number in range(1, WORKERS + 1):
+            worker = Child.python(
+                "celery",
+                *("-A", "subtokens.workers.demo.batch", "worker"),
+                *("--concurrency=1", "--loglevel=INFO", f"--hostname=worker{number}@demo"),
+                environment=environment,
+                log=folder / f"worker{number}.log",
             )
-            for number in range(1, WORKERS + 1)
-        ]
+            # Nothing here is worth a warm shutdown, which waits for a ticket under way.
+            stack.callback(worker.kill)
+            workers.append(worker)
         for worker in workers:
             _await(worker, lambda said: "ready." in said)
         yield Parts(environment, base_url.removesuffix("/v1"))
