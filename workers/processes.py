@@ -13,7 +13,7 @@ from typing import Self
 STOP_SECONDS = 10.0
 
 # Waits on a pipe that the parent holds: when it closes without a word, the child's whole group,
-# pool processes and all, has lost its parent and is ended. (dash knows no `kill -9 -- -1`.)
+# pool processes and all, has lost its parent and is ended. No `--` before its id: dash takes none.
 _GUARD = 'trap "" INT TERM HUP; read -r _ || kill -9 "-$1"'
 
 

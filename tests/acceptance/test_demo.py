@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,13 +25,14 @@ def environment(mark: str, temporary: Path) -> dict[str, str]:
     return outside | {"DEMO_MARK": mark, "TMPDIR": str(temporary)}
 
 
-def marked(mark: str) -> list[str]:
-    """The command lines of the running processes that carry the mark."""
-    found = []
+def marked(mark: str) -> dict[int, str]:
+    """The running processes that carry the mark, by id, with their command lines."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if f"DEMO_MARK={mark}".encode() in (process / "environ").read_bytes().split(b"\0"):
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                command = (process / "cmdline").read_bytes()
+                found[int(process.name)] = command.replace(b"\0", b" ").decode()
         except OSError:  # it has ended meanwhile, or is another user's
             continue
     return found
@@ -95,6 +97,9 @@ def test_a_demo_that_is_stopped_in_the_middle_leaves_nothing_behind(tmp_path: Pa
             if stop is not signal.SIGKILL:
                 assert not list(temporary.iterdir())
     finally:
-        for _, _, demo in demos.values():
+        for mark, _, demo in demos.values():
             demo.kill()
             demo.communicate()
+            for left in marked(mark):  # only where the test has failed
+                with suppress(ProcessLookupError):
+                    os.kill(left, signal.SIGKILL)
