@@ -211,7 +211,6 @@ def test_a_run_whose_upstream_is_down_ends_at_its_deadline_with_the_truth(
     assert {call.status for call in upstream.calls_of(accounts, before)} == {500}
 
 
-@pytest.mark.xfail(strict=False, reason="a later look keeps an earlier one from being sent")
 def test_a_deadline_holds_although_a_later_look_is_under_way_already(
     new_site: Callable[..., Site],
 ) -> None:

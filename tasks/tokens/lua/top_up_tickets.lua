@@ -14,5 +14,7 @@ if not watch then return { 0, 0 } end
 local next_due = redis.call('ZRANGE', DUE, 0, 0, 'WITHSCORES')[2] or watch
 local delay = math.min(tonumber(watch), tonumber(next_due)) - now
 delay = math.max(100, math.min(delay, tonumber(ARGV[4])))
-if redis.call('SET', FOLLOW_UP, '1', 'NX', 'PX', delay) then return { 0, delay } end
-return { 0, 0 }
+local planned = tonumber(redis.call('GET', FOLLOW_UP))
+if planned and planned <= now + delay then return { 0, 0 } end
+redis.call('SET', FOLLOW_UP, string.format('%.0f', now + delay), 'PX', math.ceil(delay))
+return { 0, math.ceil(delay) }
