@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -217,16 +217,18 @@ class Site:
         assert "Traceback" not in done.stdout + done.stderr, done.stderr
         return Finished(done.returncode, done.stdout, done.stderr)
 
-    def cli_together(self, commands: dict[str, tuple[str, ...]]) -> dict[str, Finished]:
-        """Run commands that do not disturb each other at the same time."""
+    def cli_together(
+        self,
+        commands: Mapping[str, tuple[str, ...]],
+        environments: Mapping[str, dict[str, str]] | None = None,
+    ) -> dict[str, Finished]:
+        """Run commands that do not disturb each other at once; some in environments of theirs."""
+
+        def run(name: str) -> Finished:
+            return self.cli(*commands[name], environment=(environments or {}).get(name))
+
         with ThreadPoolExecutor(max_workers=4) as pool:
-            return dict(
-                zip(
-                    commands,
-                    pool.map(lambda arguments: self.cli(*arguments), commands.values()),
-                    strict=True,
-                )
-            )
+            return dict(zip(commands, pool.map(run, commands), strict=True))
 
     def enrol(self, accounts: list[str]) -> None:
         """Enrol accounts as an import does."""
