@@ -105,6 +105,11 @@ class Partner(BaseModel):
     token_kind: TokenKind
     audience: Audience
 
+    @property
+    def calls_per_exchange(self) -> int:
+        """Upstream calls that one account's token takes."""
+        return 2 if self.token_kind == "account" else 1
+
 
 class StoreSettings(BaseSettings):
     """What a reader of tokens needs: the store, the key and the partner."""
@@ -206,6 +211,14 @@ class Settings(StoreSettings):
         gt=0,
         le=86_400,
         description="a run ends by then with the truth, unless told otherwise",
+    )
+    discovery_interval_seconds: float = Field(
+        default=3600, ge=0, description="how often the account list is walked; 0: only when asked"
+    )
+    quarantine_after: int = Field(
+        default=5,
+        ge=1,
+        description="faults of an account's own, the same in a row, until it is tried once a day",
     )
     log_format: Literal["console", "json"] = Field(default="console", description="shape of logs")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(

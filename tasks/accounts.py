@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from celery import Task, shared_task
+from celery import Celery, Task, shared_task
 
 from ..config.celeryconfig import EXCHANGE_QUEUE, SWEEP_QUEUE
 from ..config.errors import InputError
@@ -13,21 +13,30 @@ from .dintero.client import pages_of_accounts
 from .dintero.errors import UnauthorizedError
 from .dintero.wire import ListedAccount
 from .fleet import Fleet
+from .look import release
 from .runtime import runtime
-from .waiting import release
+from .tokens.membership import Discovery, absent_twice, drop, is_too_many, note_discovery
 
 
-@shared_task(name="subtokens.discover", queue=EXCHANGE_QUEUE, acks_late=True, ignore_result=False)
-def discover(*_previous: object, partner_id: str | None = None) -> dict[str, Any]:
-    """Enrol every active sub-account that Dintero lists for the partner; returns counts.
+@shared_task(
+    name="subtokens.discover",
+    bind=True,
+    queue=EXCHANGE_QUEUE,
+    acks_late=True,
+    ignore_result=False,
+)
+def discover(
+    self: "Task[Any, Any]", *_previous: object, partner_id: str | None = None
+) -> dict[str, Any]:
+    """Enrol every active sub-account that Dintero lists, and drop what is gone; returns counts.
 
-    New accounts are due at once. Accounts forgotten on purpose stay so.
+    The sweep sends this once an hour. New accounts are due at once; accounts forgotten on purpose
+    stay so. One is gone only when two complete listings in a row lack it, or list it as inactive or
+    deleted; imported ones never are, and too many at once wait for an operator.
     """
     process = runtime()
     fleet = process.fleet(partner_id)
-    counts = process.call(discover_accounts(fleet))
-    log.info("accounts.discovered", **counts)
-    return counts
+    return process.call(discover_accounts(fleet, self.app)).as_dict()
 
 
 @shared_task(
@@ -46,31 +55,53 @@ def forget(
     return {"partner_id": fleet.partner.partner_id, "forgotten": settled.accounts}
 
 
-async def discover_accounts(fleet: Fleet) -> dict[str, Any]:
-    """Walk the partner's account list and enrol what is active, page by page.
+async def discover_accounts(fleet: Fleet, app: Celery, *, drop_missing: bool = False) -> Discovery:
+    """Walk the partner's account list, enrol what is active page by page, drop what is gone.
 
-    Raises DinteroError; the pages read until then are enrolled.
+    With `drop_missing`, however many those are. Raises DinteroError; the pages read until then
+    are enrolled, and nothing is dropped.
     """
-    partner_id = fleet.partner.partner_id
-
-    async def fetch_page(after: str | None) -> list[ListedAccount]:
-        bearer = await fleet.exchanger.partner_token.get()
-        await fleet.limiter.permit()
-        try:
-            return await fleet.client.list_accounts(partner_id, bearer.access_token, after)
-        except UnauthorizedError:
-            bearer = await fleet.exchanger.partner_token.get(newer_than=bearer.generation)
-            await fleet.limiter.permit()
-            return await fleet.client.list_accounts(partner_id, bearer.access_token, after)
-
-    listed = skipped = enrolled = 0
-    async for page in pages_of_accounts(fetch_page):
+    store, partner_id = fleet.store, fleet.partner.partner_id
+    started_ms = store.now_ms()
+    listed = enrolled = 0
+    present: set[str] = set()
+    async for page in pages_of_accounts(lambda after: _fetch_page(fleet, after)):
         wanted = [account for account in page if _is_wanted(account, partner_id)]
         listed += len(page)
-        skipped += len(page) - len(wanted)
+        present.update(account.account_id for account in wanted)
         pairs = [(account.account_id, account.display_name) for account in wanted]
-        enrolled += await fleet.store.enrol(pairs, "discovered")
-    return {"partner_id": partner_id, "listed": listed, "enrolled": enrolled, "skipped": skipped}
+        enrolled += await store.enrol(pairs, "discovered")
+    gone, members = await absent_twice(store, present, started_ms)
+    held_back = 0 if drop_missing or not is_too_many(len(gone), members) else len(gone)
+    settled = await drop(store, [] if held_back else gone)
+    await release(fleet, app, settled.ended_runs)
+    discovery = Discovery(
+        partner_id, listed, listed - len(present), enrolled, settled.accounts, held_back
+    )
+    interval = fleet.discovery_interval_seconds
+    await note_discovery(store, discovery, started_ms + int(interval * 1000) if interval else None)
+    log.info("accounts.discovered", **discovery.as_dict())
+    if held_back:
+        log.error(
+            "accounts.held_back",
+            partner_id=partner_id,
+            missing=held_back,
+            enrolled=members,
+            remedy="if Dintero's list is right: subtokens accounts discover --drop-missing",
+        )
+    return discovery
+
+
+async def _fetch_page(fleet: Fleet, after: str | None) -> list[ListedAccount]:
+    partner_id, limiter = fleet.partner.partner_id, fleet.limiters["renew"]  # upkeep, too
+    bearer = await fleet.exchanger.partner_token.get()
+    await limiter.permit()
+    try:
+        return await fleet.client.list_accounts(partner_id, bearer.access_token, after)
+    except UnauthorizedError:
+        bearer = await fleet.exchanger.partner_token.get(newer_than=bearer.generation)
+        await limiter.permit()
+        return await fleet.client.list_accounts(partner_id, bearer.access_token, after)
 
 
 def _is_wanted(account: ListedAccount, partner_id: str) -> bool:

@@ -31,13 +31,15 @@ def exchange(
     *,
     partner_id: str | None = None,
     timeout: float | None = None,
+    retry: bool = False,
 ) -> dict[str, Any]:
     """Exchange for one enrolled account now, whatever its token; waits without holding a slot.
 
     Returns the counts of its run; raises RunFailedError with the reason if it got no token within
-    `timeout` seconds.
+    `timeout` seconds. An account that backs off for a fault of its own is asked for only with
+    `retry`, which ends its quarantine too.
     """
-    return _fan_out(self, [account_id], partner_id, timeout, "all")
+    return _fan_out(self, [account_id], partner_id, timeout, "all", is_retry=retry)
 
 
 @shared_task(name="subtokens.fan_out", **STEP)
@@ -48,17 +50,19 @@ def fan_out(
     partner_id: str | None = None,
     timeout: float | None = None,
     policy: str | float = "all",
+    retry: bool = False,
 ) -> dict[str, Any]:
     """Exchange for many accounts as one run; waits for its end without holding a worker slot.
 
     `account_ids`, or a list that the previous step returned, chooses accounts; otherwise all
     that are enrolled. Returns the run's counts; raises RunFailedError if fewer than `policy`
     ("all" or a share) got their token within `timeout` seconds (SUBTOKENS_RUN_TIMEOUT_SECONDS).
+    Accounts that back off for a fault of their own are asked for only with `retry`.
     """
     chosen = account_ids
     if chosen is None and previous and isinstance(previous[0], list):
         chosen = previous[0]
-    return _fan_out(self, chosen, partner_id, timeout, policy)
+    return _fan_out(self, chosen, partner_id, timeout, policy, is_retry=retry)
 
 
 def _fan_out(
@@ -67,6 +71,8 @@ def _fan_out(
     partner_id: str | None,
     timeout: float | None,
     policy: str | float,
+    *,
+    is_retry: bool,
 ) -> dict[str, Any]:
     share = share_of(policy)
     if account_ids is not None and len(account_ids) > MOST_IDS_IN_A_MESSAGE:
@@ -87,8 +93,8 @@ def _fan_out(
 
     async def fill(run_id: str) -> None:
         if ids is None:
-            await fleet.runs.request_all(run_id)
+            await fleet.runs.request_all(run_id, is_retry=is_retry)
         else:
-            await fleet.runs.request(run_id, ids)
+            await fleet.runs.request(run_id, ids, is_retry=is_retry)
 
     return wait_for_run(task, fleet, fill, timeout_seconds=timeout_seconds, share=share)

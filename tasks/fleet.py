@@ -1,6 +1,7 @@
 """A fleet: the parts that keep one partner's tokens, put together from the settings."""
 
 import time
+from collections.abc import Awaitable, Callable
 
 import httpx
 from redis.asyncio import Redis
@@ -9,15 +10,15 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ..config.schedule import SWEEP_INTERVAL_SECONDS
 from ..config.settings import Partner, Settings
 from .dintero.client import DinteroClient
 from .tokens.exchanger import Exchanger
 from .tokens.keys import PartnerKeys
+from .tokens.lanes import LANES, Lane
 from .tokens.limiter import Limiter, Rate
 from .tokens.runs import Runs
 from .tokens.sealing import Sealer
-from .tokens.stint import Pace
+from .tokens.stint import Pace, Stint
 from .tokens.store import Clock, TokenStore
 from .tokens.tickets import Tickets
 
@@ -40,7 +41,9 @@ class Fleet:
             settings.batch_size,
             settings.lease_seconds,
             settings.batch_deadline_seconds,
+            settings.quarantine_after,
         )
+        self.discovery_interval_seconds = settings.discovery_interval_seconds
         self.store = TokenStore(
             redis,
             PartnerKeys(settings.namespace, partner.partner_id),
@@ -49,15 +52,28 @@ class Fleet:
         )
         self.runs = Runs(self.store)
         self.tickets = Tickets(self.store, settings.batch_size, settings.hard_limit_seconds)
-        self.limiter = Limiter(self.store.scripts, self.rate)
+        self.limiters: dict[Lane, Limiter] = {
+            lane: Limiter(self.store.scripts, self.rate, lane, clock) for lane in LANES
+        }
         self.client = DinteroClient(settings.base_url, transport, settings.call_timeout_seconds)
         self.exchanger = Exchanger(
             partner,
             self.client,
             self.store,
-            self.limiter,
+            self.limiters["renew"],  # the partner's token is what all the others wait for
             call_timeout_seconds=settings.call_timeout_seconds,
-            reserve_seconds=2 * (settings.call_timeout_seconds + SWEEP_INTERVAL_SECONDS),
+        )
+
+    def stint(self, lane: Lane, on_ended: Callable[[tuple[str, ...]], Awaitable[None]]) -> Stint:
+        """One go at what is due in a lane."""
+        return Stint(
+            lane,
+            self.store,
+            self.exchanger,
+            self.limiters[lane],
+            self.rate,
+            self.pace,
+            on_ended,
         )
 
 

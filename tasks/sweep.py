@@ -1,37 +1,46 @@
-"""The sweep: keeps enough tickets under way, and ends and releases runs."""
+"""The sweep: sees to it that what is due is worked on, and that ended runs are released."""
 
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from celery import Celery, Task, shared_task
+from celery import Task, shared_task
+from redis.exceptions import RedisError
 
 from ..config.celeryconfig import SWEEP_QUEUE
+from ..config.logs import log
 from .fleet import Fleet
+from .look import look, release
 from .runtime import runtime
-from .tickets import publish_tickets
-from .waiting import release
 
 
 @shared_task(name="subtokens.renew_due", bind=True, queue=SWEEP_QUEUE, ignore_result=True)
 def renew_due(self: "Task[Any, Any]") -> None:
-    """See to it that due accounts are worked on; celery beat sends this every second."""
-    process = runtime()
-    for partner in process.settings.partners:
-        fleet = process.fleet(partner.partner_id)
-        publish_tickets(fleet, self.app)
-        watch(fleet, self.app)
+    """See to it that due accounts are worked on; celery beat sends this every second.
+
+    Raises redis.RedisError: a store that cannot be asked is never taken for one where nothing is
+    due.
+    """
+    _for_every_partner(lambda fleet: look(fleet, self.app, is_sweep=True))
 
 
 @shared_task(name="subtokens.watch_runs", bind=True, queue=SWEEP_QUEUE, ignore_result=True)
 def watch_runs(self: "Task[Any, Any]") -> None:
     """End the runs that are past their deadline, and release what waits for ended ones."""
-    process = runtime()
+
+    async def watch(fleet: Fleet) -> None:
+        await release(fleet, self.app, await fleet.runs.ripe())
+
+    _for_every_partner(watch)
+
+
+def _for_every_partner(work: Callable[[Fleet], Coroutine[Any, Any, None]]) -> None:
+    """Each in turn; what fails for one does not keep the others waiting."""
+    process, failed = runtime(), None
     for partner in process.settings.partners:
-        watch(process.fleet(partner.partner_id), self.app)
-
-
-def watch(fleet: Fleet, app: Celery) -> None:
-    """One look at one partner's runs."""
-    call = runtime().call
-    ripe = call(fleet.runs.ripe())
-    if ripe:
-        call(release(fleet, app, ripe))
+        try:
+            process.call(work(process.fleet(partner.partner_id)))
+        except RedisError as error:
+            log.error("sweep.failed", partner_id=partner.partner_id, error=repr(error))
+            failed = error
+    if failed:
+        raise failed

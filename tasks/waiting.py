@@ -4,22 +4,20 @@ The step stores its own message with the run and leaves (docs/decisions/0001). W
 run sends that message again: the same task id comes back, finds its run ended and returns.
 """
 
-import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from celery import Celery, Task
+from celery import Task
 from celery.exceptions import Ignore
-from kombu.exceptions import OperationalError
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from ..config.errors import InputError
 from ..config.logs import log
 from .errors import NotAWorkerError, RunFailedError
 from .fleet import Fleet
+from .look import look
 from .runtime import runtime
-from .tickets import publish_tickets
 
 
 class WaitingTask(Task):  # type: ignore[type-arg]  # generic for the checker alone
@@ -71,7 +69,7 @@ def wait_for_run(
         if call(runs.seal(run_id)):
             state = "ended"
         else:
-            publish_tickets(fleet, task.app)
+            call(look(fleet, task.app))
     if state != "ended":
         raise Ignore
     redelivered = bool((task.request.delivery_info or {}).get("redelivered"))
@@ -81,18 +79,6 @@ def wait_for_run(
     if summary is None or not summary.meets(share):
         raise RunFailedError(str(summary), summary.as_dict() if summary else None)
     return summary.as_dict()
-
-
-async def release(fleet: Fleet, app: Celery, run_ids: Sequence[str]) -> None:
-    """Send the parked steps of ended runs; until one has returned, the watcher sends it again."""
-    for run_id in run_ids:
-        continuation = await fleet.runs.begin_release(run_id)
-        if continuation:
-            step = app.signature(loads(continuation))
-            try:
-                await asyncio.to_thread(step.apply_async, add_to_parent=False)
-            except OperationalError as error:  # the watcher sends it once the broker is back
-                log.warning("run.release_failed", run_id=run_id, error=repr(error))
 
 
 def share_of(policy: str | float) -> float:

@@ -83,7 +83,20 @@ class RefusedError(DinteroError):
     """Dintero will not do this for this account (400, 403, 404, …); asking again will not help."""
 
     blame = Blame.ACCOUNT
+
     reason = "refused"
+
+    def __init__(
+        self,
+        call: str,
+        detail: str,
+        *,
+        status: int | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(call, detail, status=status, retry_after_seconds=retry_after_seconds)
+        if status:
+            self.reason = f"refused_{status}"  # a 404 after three 403s is another matter
 
 
 class MisaddressedError(DinteroError):

@@ -1,21 +1,21 @@
 """One account's exchange: the upstream calls in their order, from partner token to record."""
 
+import random
+
+from ...config.logs import log
 from ...config.settings import Partner
 from ..dintero.client import DinteroClient
-from ..dintero.errors import UnauthorizedError
+from ..dintero.errors import InvalidAnswerError, UnauthorizedError
 from ..dintero.wire import TokenAnswer
 from .limiter import Limiter
 from .partner_token import PartnerToken
 from .record import Kind, TokenRecord
-from .renewal import renew_ms
+from .renewal import SHORTEST_LIFETIME_SECONDS, Cadence, even_places, renew_ms
 from .store import TokenStore
 
 
 class Exchanger:
-    """Makes records out of upstream calls for one partner; every call has its permit.
-
-    `reserve_seconds` is the time that renewal leaves before expiry for further attempts.
-    """
+    """Makes records out of upstream calls for one partner; every call has its permit."""
 
     def __init__(
         self,
@@ -25,41 +25,43 @@ class Exchanger:
         limiter: Limiter,
         *,
         call_timeout_seconds: float,
-        reserve_seconds: float,
     ) -> None:
         self._partner = partner
         self._client = client
         self._store = store
         self._limiter = limiter
-        self._reserve_seconds = reserve_seconds
+        self.cadence = Cadence(call_timeout_seconds * partner.calls_per_exchange)
         # The lock covers the wait for a permit, the call and the write.
         lease_seconds = call_timeout_seconds * 2 + 5
         self.partner_token = PartnerToken(store, self._fetch_partner_token, lease_seconds)
         self.refresh_tokens_dropped = 0
+        # Each process has places of its own; together they are nearly as even.
+        self._places = even_places(random.random())  # noqa: S311 - no secret
+        self._has_warned = False
 
-    async def exchange(self, account_id: str, generation: int) -> TokenRecord:
-        """Exchange for one account; the caller holds a permit for the first call.
+    async def exchange(self, account_id: str, generation: int, limiter: Limiter) -> TokenRecord:
+        """Exchange for one account; the caller holds a permit of `limiter` for the first call.
 
         A 401 costs one new partner token, shared by all that got one, and one more try.
         Raises DinteroError, or redis.RedisError where the store fails.
         """
         bearer = await self.partner_token.get()
         try:
-            return await self._exchange_with(bearer, account_id, generation)
+            return await self._exchange_with(bearer, account_id, generation, limiter)
         except UnauthorizedError:
             bearer = await self.partner_token.get(newer_than=bearer.generation)
-            await self._limiter.permit()
-            return await self._exchange_with(bearer, account_id, generation)
+            await limiter.permit()
+            return await self._exchange_with(bearer, account_id, generation, limiter)
 
     async def _exchange_with(
-        self, bearer: TokenRecord, account_id: str, generation: int
+        self, bearer: TokenRecord, account_id: str, generation: int, limiter: Limiter
     ) -> TokenRecord:
         partner = self._partner
         issued_ms, kind = self._store.now_ms(), Kind.EXCHANGE
         answer = await self._client.exchange(partner.partner_id, bearer.access_token, account_id)
         if partner.token_kind == "account":
             audience_id = partner.partner_id if partner.audience == "partner" else account_id
-            await self._limiter.permit()
+            await limiter.permit()
             issued_ms, kind = self._store.now_ms(), Kind.ACCOUNT
             answer = await self._client.account_token(
                 account_id, answer.access_token.get_secret_value(), audience_id
@@ -82,9 +84,22 @@ class Exchanger:
             self.refresh_tokens_dropped += 1
         lifetime_ms = answer.expires_in * 1000
         expires_ms = issued_ms + lifetime_ms
+        if expires_ms <= self._store.now_ms():
+            raise InvalidAnswerError(kind.name.lower(), "the token had expired when it arrived")
         if kind is Kind.PARTNER:
             due_ms = issued_ms + lifetime_ms // 2
         else:
-            due_ms = renew_ms(account_id, generation, issued_ms, expires_ms, self._reserve_seconds)
+            due_ms = renew_ms(next(self._places), issued_ms, expires_ms, self.cadence)
+            self._warn_of_short_life(answer.expires_in)
         token = answer.access_token.get_secret_value()
         return TokenRecord(account_id, token, kind, generation, issued_ms, due_ms, expires_ms)
+
+    def _warn_of_short_life(self, seconds: int) -> None:
+        if seconds < SHORTEST_LIFETIME_SECONDS and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "token.short_lived",
+                partner_id=self._partner.partner_id,
+                lifetime_seconds=seconds,
+                shortest_seconds=SHORTEST_LIFETIME_SECONDS,
+            )

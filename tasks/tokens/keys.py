@@ -1,28 +1,6 @@
-"""Every Redis key of subtokens; nobody else spells one. docs/redis.md tells the same in words.
+"""Every Redis key of subtokens; nobody else spells one. docs/redis.md has the table.
 
 All keys of a partner share the hash tag {partner_id}, so that scripts work on a cluster too.
-N is SUBTOKENS_NAMESPACE, P the partner id.
-
-key                              type    TTL             meaning
-N:{P}:token:<account>            string  token's expiry  sealed token record
-N:{P}:state:<account>            hash    none            generation, attempts, last outcome, runs
-N:{P}:due                        zset    none            account by the instant it is next due, ms;
-                                                         negative: asked for by a run, since then
-N:{P}:expiry                     zset    none            account by its token's expiry, ms
-N:{P}:claims                     hash    none            account to "generation former-due-score"
-N:{P}:generation                 string  none            highest generation given out
-N:{P}:limiter                    hash    1 h             next free instant, pause, server µs
-N:{P}:runs                       zset    none            unreleased run by when it must be looked at
-N:{P}:run:<id>                   hash    48 h            meta and parked continuation of a run
-N:{P}:run:<id>:open|done         set     48 h            the run's accounts
-N:{P}:run:<id>:failed:<reason>   set     48 h            the run's accounts that failed so
-N:{P}:run:<id>:reasons           set     48 h            the reasons that occur
-N:{P}:tickets                    zset    none            outstanding ticket by when it lapses, ms
-N:{P}:follow_up                  string  its delay       one delayed ticket is under way
-N:{P}:forgotten                  set     none            ids that discovery must not enrol
-N:{P}:failing                    set     none            ids whose last attempt failed
-N:{P}:partner                    string  token's expiry  sealed partner token
-N:{P}:partner_lock               string  seconds         who renews the partner token now
 """
 
 from dataclasses import dataclass
@@ -81,6 +59,26 @@ class PartnerKeys:
         return self._key("failing")
 
     @property
+    def quarantine(self) -> str:
+        """Accounts given up for now, by until when they are covered, instead of in `expiry`."""
+        return self._key("quarantine")
+
+    @property
+    def forgotten(self) -> str:
+        """Accounts that discovery must not enrol."""
+        return self._key("forgotten")
+
+    @property
+    def absent(self) -> str:
+        """Accounts that a complete listing lacked, and since when."""
+        return self._key("absent")
+
+    @property
+    def fleet(self) -> str:
+        """Totals of the fleet, and when it was last swept and discovered."""
+        return self._key("fleet")
+
+    @property
     def partner(self) -> str:
         """The sealed partner token."""
         return self._key("partner")
@@ -95,10 +93,14 @@ class PartnerKeys:
             self._key("generation"),
             self.limiter,
             self.runs,
-            self._key("tickets"),
+            self._key("renew_tickets"),
+            self._key("exchange_tickets"),
             self._key("follow_up"),
-            self._key("forgotten"),
+            self.forgotten,
+            self.absent,
             self.failing,
+            self.quarantine,
+            self.fleet,
             self.partner,
             self._key("partner_lock"),
             self.token(""),

@@ -1,8 +1,11 @@
 """One rate limit for all workers together: permits are timed reservations in Redis."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from .lanes import Lane
 from .scripts import Scripts
 
 LATENESS_SECONDS = 0.1  # a permit missed by more is dropped, as sent late it would bunch up
@@ -48,11 +51,22 @@ class Schedule:
 
 
 class Limiter:
-    """Hands out permits of one partner inside one event loop; concurrent askers share a command."""
+    """Hands out permits of one lane inside one event loop; concurrent askers share a command.
 
-    def __init__(self, scripts: Scripts, rate: Rate) -> None:
+    While both lanes have due accounts, by `clock` (epoch seconds), each gets at most four fifths.
+    """
+
+    def __init__(
+        self,
+        scripts: Scripts,
+        rate: Rate,
+        lane: Lane = "exchange",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._scripts = scripts
         self._rate = rate
+        self._lane = lane
+        self._clock = clock
         self._waiting: list[asyncio.Future[float]] = []
         self._asking: asyncio.Task[None] | None = None
 
@@ -81,7 +95,12 @@ class Limiter:
             rate = self._rate
             try:
                 answer = await self._scripts.run(
-                    "reserve", rate.per_second, rate.burst, len(self._waiting)
+                    "reserve",
+                    self._lane,
+                    int(self._clock() * 1000),
+                    rate.per_second,
+                    rate.burst,
+                    len(self._waiting),
                 )
             except Exception as error:  # noqa: BLE001 - whatever it is, no asker may hang
                 waiting, self._waiting = self._waiting, []

@@ -1,28 +1,100 @@
-"""When to renew: a pure function of the token's lifetime and of who it belongs to."""
+"""When to renew: pure functions of a token's lifetime and of the clock."""
 
-from hashlib import blake2b
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
 
-WINDOW_OPENS = 0.4  # share of the lifetime
-WINDOW_CLOSES = 0.8
-LARGEST_RESERVE = 0.4  # of a short lifetime: a narrower window would renew all at one instant
+from ...config.schedule import SWEEP_INTERVAL_SECONDS
+
+SHORTEST_LIFETIME_SECONDS = 15.0  # below it, best effort
+CLOCK_MARGIN_SECONDS = 2.0  # how far workers' clocks may differ, or a twentieth of the lifetime
+WINDOW_OPENS, WINDOW_CLOSES = 0.4, 0.8  # shares of the lifetime
+_GOLDEN_RATIO = 0.618_033_988_749_894_9
 
 
-def renew_ms(
-    account_id: str, generation: int, issued_ms: int, expires_ms: int, reserve_seconds: float
-) -> int:
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """What renewal leaves room for: an attempt at one account, and the wait for a sweep."""
+
+    attempt_seconds: float
+    sweep_seconds: float = SWEEP_INTERVAL_SECONDS
+
+
+def window(lifetime_seconds: float, cadence: Cadence) -> tuple[float, float]:
+    """From when to when after its issue a token is renewed, in seconds.
+
+    It closes early enough for two attempts and two sweeps before expiry, whatever the clock
+    within its margin; an attempt at a short token is given a sixth of its lifetime. Its width is
+    what spreads a fleet that was onboarded at once, so a short token's window opens earlier.
+    """
+    attempt = min(cadence.attempt_seconds, lifetime_seconds / 6)
+    margin = min(CLOCK_MARGIN_SECONDS, lifetime_seconds / 20)
+    latest = 1 - (margin + 2 * (attempt + cadence.sweep_seconds)) / lifetime_seconds
+    closes = max(WINDOW_OPENS, min(WINDOW_CLOSES, latest))
+    opens = min(WINDOW_OPENS, max(WINDOW_OPENS / 2, closes - WINDOW_OPENS / 2))
+    return opens * lifetime_seconds, closes * lifetime_seconds
+
+
+def renew_ms(place: float, issued_ms: int, expires_ms: int, cadence: Cadence) -> int:
     """The instant from which a token is due for renewal, in milliseconds since 1970.
 
-    A hash of account and generation places it evenly within the window, so that a fleet onboarded
-    at once spreads out, and so that every look finds the same instant. The window closes
-    `reserve_seconds` before expiry, for further attempts, or two fifths of a short lifetime.
+    `place` in [0, 1) is where in the window; it is decided once, when the token is stored.
     """
-    lifetime = expires_ms - issued_ms
-    reserve = min(reserve_seconds * 1000 / lifetime, LARGEST_RESERVE)
-    closes = min(WINDOW_CLOSES, 1 - reserve)
-    share = WINDOW_OPENS + (closes - WINDOW_OPENS) * _unit(account_id, generation)
-    return issued_ms + int(lifetime * share)
+    opens, closes = window((expires_ms - issued_ms) / 1000, cadence)
+    return issued_ms + int((opens + (closes - opens) * place) * 1000)
 
 
-def _unit(account_id: str, generation: int) -> float:
-    digest = blake2b(f"{account_id}:{generation}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) / 2**64
+def even_places(start: float) -> Iterator[float]:
+    """Places within the window for one renewal after the other, without end.
+
+    Multiples of the golden ratio: any stretch of them lies more evenly than chance would have it
+    (docs/decisions/0004), so that no minute is busier than it must be.
+    """
+    return ((start + number * _GOLDEN_RATIO) % 1 for number in count())
+
+
+def unchanged_due_ms(expires_ms: int, now_ms: int, cadence: Cadence) -> int:
+    """When to ask again after an answer that brought no later expiry than is known already.
+
+    Just in time for two attempts; within that time after half of what is left, at least a sweep
+    apart: an upstream that hands out the same token until it ends is not asked in a loop.
+    """
+    reserve = 2 * (cadence.attempt_seconds + cadence.sweep_seconds) + CLOCK_MARGIN_SECONDS
+    soonest = now_ms + max(int(cadence.sweep_seconds * 1000), (expires_ms - now_ms) // 2)
+    return max(soonest, expires_ms - int(reserve * 1000))
+
+
+def due_after(
+    renew_at_ms: int,
+    expires_ms: int,
+    known_expires_ms: int,
+    now_ms: int,
+    cadence: Cadence,
+    *,
+    is_same_token: bool,
+) -> tuple[int, bool]:
+    """When the account is due after an answer, and whether that answer brought nothing new.
+
+    `known_expires_ms` is the expiry of the token that is held, or anything in the past. While that
+    token lives, the same again lives no longer, whatever its answer claims; a new one that lives
+    no longer is kept, and asked for again only near its end.
+    """
+    if is_same_token and known_expires_ms > now_ms:
+        return unchanged_due_ms(min(known_expires_ms, expires_ms), now_ms, cadence), True
+    if expires_ms <= known_expires_ms + cadence.sweep_seconds * 1000:
+        return unchanged_due_ms(expires_ms, now_ms, cadence), False
+    return renew_at_ms, False
+
+
+def attempt_limit_seconds(
+    expires_ms: int, now_ms: int, cadence: Cadence, *, is_retry: bool
+) -> float:
+    """How long an attempt may take: while a token still lives, so that a retry fits before its end.
+
+    `expires_ms` is that token's expiry, or anything in the past where there is none.
+    """
+    left = (expires_ms - now_ms) / 1000
+    if left <= 0:
+        return cadence.attempt_seconds
+    most = left if is_retry else (left - cadence.sweep_seconds) / 2
+    return min(cadence.attempt_seconds, max(cadence.sweep_seconds, most))

@@ -57,16 +57,23 @@ class Runs:
         state: RunState = answer.decode()
         return state
 
-    async def request(self, run_id: str, account_ids: Sequence[str]) -> None:
-        """Attach accounts to the run and make them due. May be repeated."""
+    async def request(
+        self, run_id: str, account_ids: Sequence[str], *, is_retry: bool = False
+    ) -> None:
+        """Attach accounts to the run and make them due. May be repeated.
+
+        Those that back off for a fault of their own have failed for the run at once; a retry
+        forgets their failures and ends their quarantine.
+        """
         for start in range(0, len(account_ids), _SLICE):
             chosen = account_ids[start : start + _SLICE]
-            await self._scripts.run("request", run_id, self._store.now_ms(), *chosen)
+            now_ms, retry = self._store.now_ms(), "1" if is_retry else "0"
+            await self._scripts.run("request", run_id, now_ms, retry, *chosen)
 
-    async def request_all(self, run_id: str) -> None:
+    async def request_all(self, run_id: str, *, is_retry: bool = False) -> None:
         """Attach every enrolled account. May be repeated."""
         async for account_ids in self._store.enrolled():
-            await self.request(run_id, account_ids)
+            await self.request(run_id, account_ids, is_retry=is_retry)
 
     async def seal(self, run_id: str) -> bool:
         """Close the run to further accounts; True if that ended it."""

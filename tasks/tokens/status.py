@@ -1,118 +1,183 @@
-"""How one partner's fleet stands, read from the indexes in one round trip."""
+"""How one partner's fleet stands, read from the indexes."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
-from .store import TokenStore
+from ...config.schedule import SWEEP_INTERVAL_SECONDS
+from .store import TokenStore, last_outcome
+
+HORIZON_SECONDS = {"5 min": 300, "1 h": 3600, "4 h": 14_400, "24 h": 86_400}
+_PAGE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class FleetStatus:
-    """Counts of accounts, and the instants that matter."""
+    """Counts of accounts, account-seconds, and the instants that matter."""
 
     partner_id: str
     enrolled: int
-    valid: int  # have a token that has not expired
+    fresh: int
+    stale: int  # valid, and renewal is being tried
     expired: int
     never_exchanged: int
+    quarantined: dict[str, int]  # by reason; those whose token still lives are fresh or stale too
+    expiring: dict[str, int]  # valid tokens by how long they live; "later" is beyond the longest
     due: int  # wait for a worker now
+    overdue: int  # of them, renewals that two sweeps have not brought to a worker
     claimed: int  # being exchanged now
     failing: int  # last attempt failed
     oldest_due_seconds: float  # 0 if none is due
+    catch_up_seconds: float  # until what is due is done, by the rate limit
     next_expiry_at: datetime | None
+    last_sweep_at: datetime | None
+    last_discovery_at: datetime | None
+    held_back: int  # accounts that Dintero no longer lists, too many to drop without a word
     open_runs: int
     paused_seconds: float  # nobody calls Dintero for that long
     pause_reason: str  # of the pause now, or the last one
+    exchanged: int  # first tokens, since the store began
+    renewed: int  # and those that followed
+    failed: int
+    lapses: int  # times that a token ended before the next was there
+    uncovered_seconds: float  # account-seconds without a valid token after a first one
+    onboarding_seconds: float  # account-seconds from enrolment to the first token
+    quarantined_seconds: float  # account-seconds without a valid token in quarantine
+
+    @property
+    def valid(self) -> int:
+        """Accounts whose token has not expired."""
+        return self.fresh + self.stale
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; instants in ISO 8601."""
-        plain = asdict(self)
-        plain["next_expiry_at"] = self.next_expiry_at and self.next_expiry_at.isoformat()
-        return plain
+        plain = asdict(self) | {"valid": self.valid}
+        instants = {k: v.isoformat() for k, v in plain.items() if isinstance(v, datetime)}
+        return plain | instants
 
 
-async def fleet_status(store: TokenStore) -> FleetStatus:
-    """Look at the fleet now. Raises redis.RedisError."""
+async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetStatus:
+    """Look at the fleet now; the rate limit allows that many. Raises redis.RedisError."""
     now, keys = store.now_ms(), store.keys
+    late = now - int(2000 * SWEEP_INTERVAL_SECONDS)
+    edges: list[float | str] = [
+        now,
+        *(now + seconds * 1000 for seconds in HORIZON_SECONDS.values()),
+        "+inf",
+    ]
     async with store.redis.pipeline(transaction=False) as pipe:
         pipe.zcard(keys.due)
-        pipe.zcount(keys.expiry, f"({now}", "+inf")
-        pipe.zcard(keys.expiry)
-        pipe.zcount(keys.due, "-inf", now)
+        pipe.zcount(keys.expiry, 0, now)
+        pipe.zcount(keys.expiry, "-inf", "(0")
+        pipe.zcount(keys.due, 0, now)
+        pipe.zcount(keys.due, -now, "(0")
+        pipe.zcount(keys.due, 0, late)
         pipe.hlen(keys.claims)
         pipe.scard(keys.failing)
         pipe.zrange(keys.due, 0, now, byscore=True, offset=0, num=1, withscores=True)
-        pipe.zrange(
-            keys.due, "(0", "-inf", byscore=True, desc=True, offset=0, num=1, withscores=True
-        )
+        pipe.zrange(keys.due, "(0", -now, byscore=True, desc=True, offset=0, num=1, withscores=True)
         pipe.zrange(keys.expiry, f"({now}", "+inf", byscore=True, offset=0, num=1, withscores=True)
         pipe.zcard(keys.runs)
         pipe.hmget(keys.limiter, ["paused_until", "pause_reason"])
+        pipe.hgetall(keys.fleet)
         pipe.time()
+        for start, end in pairwise(edges):
+            pipe.zcount(keys.expiry, f"({start}", end)
+            pipe.zcount(keys.quarantine, f"({start}", end)
         (
-            enrolled,
-            valid,
-            ever,
-            due,
-            claimed,
-            failing,
-            oldest,
-            asked,
-            expiring,
-            runs,
-            *pause,
-        ) = await pipe.execute()
-    (paused_until, reason), (server_seconds, server_us) = pause
-    waits = [now - abs(score) for _, score in [*oldest, *asked]]
-    next_expiry = datetime.fromtimestamp(expiring[0][1] / 1000, UTC) if expiring else None
+            enrolled, expired, never, renewals, asked, overdue, claimed, failing,
+            oldest, longest_asked, expiring, runs,
+            (paused_until, pause_reason), kept, (server_seconds, server_us), *buckets,
+        ) = await pipe.execute()  # fmt: skip
+    horizon = [a + b for a, b in zip(buckets[::2], buckets[1::2], strict=True)]
+    stale = await _stale(store, now)
+    waits = [now - abs(score) for _, score in [*oldest, *longest_asked]]
+    fleet = {name.decode(): int(value) for name, value in kept.items()}
+    uncovered = await _gap_seconds(store, keys.expiry, 0, now, now)
+    onboarding = await _gap_seconds(store, keys.expiry, "-inf", "(0", now)
+    quarantined = await _gap_seconds(store, keys.quarantine, "-inf", now, now)
     return FleetStatus(
         partner_id=keys.partner_id,
         enrolled=enrolled,
-        valid=valid,
-        expired=ever - valid,
-        never_exchanged=enrolled - ever,
-        due=due,
+        fresh=sum(horizon) - stale,
+        stale=stale,
+        expired=expired,
+        never_exchanged=never,
+        quarantined=await _quarantined(store),
+        expiring=dict(zip([*HORIZON_SECONDS, "later"], horizon, strict=True)),
+        due=renewals + asked,
+        overdue=overdue,
         claimed=claimed,
         failing=failing,
         oldest_due_seconds=max([0.0, *waits]) / 1000,
-        next_expiry_at=next_expiry,
+        catch_up_seconds=(renewals + asked) / accounts_per_second,
+        next_expiry_at=_instant(expiring[0][1]) if expiring else None,
+        last_sweep_at=_instant(fleet.get("swept_at")),
+        last_discovery_at=_instant(fleet.get("discovered_at")),
+        held_back=fleet.get("held_back", 0),
         open_runs=runs,
         paused_seconds=max(0.0, int(paused_until or 0) / 1e6 - server_seconds - server_us / 1e6),
-        pause_reason=(reason or b"").decode(),
+        pause_reason=(pause_reason or b"").decode(),
+        exchanged=fleet.get("exchanged", 0),
+        renewed=fleet.get("renewed", 0),
+        failed=fleet.get("failed", 0),
+        lapses=fleet.get("lapses", 0) + expired,
+        uncovered_seconds=fleet.get("uncovered_ms", 0) / 1000 + uncovered,
+        onboarding_seconds=fleet.get("onboarding_ms", 0) / 1000 + onboarding,
+        quarantined_seconds=fleet.get("quarantined_ms", 0) / 1000 + quarantined,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class AccountRow:
-    """One enrolled account, for a list."""
-
-    account_id: str
-    name: str
-    outcome: str  # of the last attempt; empty if there was none
-    expires_at: datetime | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; instants in ISO 8601."""
-        plain = asdict(self)
-        plain["expires_at"] = self.expires_at and self.expires_at.isoformat(timespec="seconds")
-        return plain
-
-
-async def account_rows(store: TokenStore) -> list[AccountRow]:
-    """Every enrolled account, sorted by id. Raises redis.RedisError."""
-    rows: dict[str, AccountRow] = {}
-    async for page in store.enrolled():
+async def _stale(store: TokenStore, now: int) -> int:
+    """How many valid tokens are past their renewal: due, being renewed, or tried in vain."""
+    keys = store.keys
+    async with store.redis.pipeline(transaction=False) as pipe:
+        pipe.zrange(keys.due, 0, now, byscore=True)
+        pipe.hgetall(keys.claims)
+        pipe.smembers(keys.failing)
+        due, claims, failing = await pipe.execute()
+    renewing = {
+        account for account, claim in claims.items() if not claim.split()[1].startswith(b"-")
+    }
+    tried = sorted({*due, *renewing, *failing})
+    stale = 0
+    for start in range(0, len(tried), _PAGE):
+        chosen = tried[start : start + _PAGE]
         async with store.redis.pipeline(transaction=False) as pipe:
-            pipe.zmscore(store.keys.expiry, page)
-            for account_id in page:
-                pipe.hmget(store.keys.state(account_id), ["name", "outcome"])
-            expiries, *states = await pipe.execute()
-        for account_id, expiry, (name, outcome) in zip(page, expiries, states, strict=True):
-            rows[account_id] = AccountRow(
-                account_id,
-                (name or b"").decode(),
-                (outcome or b"").decode(),
-                datetime.fromtimestamp(expiry / 1000, UTC) if expiry else None,
-            )
-    return [rows[account_id] for account_id in sorted(rows)]
+            pipe.zmscore(keys.expiry, chosen)
+            pipe.zmscore(keys.quarantine, chosen)
+            for covered in zip(*await pipe.execute(), strict=True):
+                stale += any(score is not None and score > now for score in covered)
+    return stale
+
+
+async def _gap_seconds(
+    store: TokenStore, key: str, start: float | str, end: float | str, now: int
+) -> float:
+    """The account-seconds that have passed since the scores in this range."""
+    total, offset = 0.0, 0
+    while True:
+        page: list[tuple[bytes, float]] = await store.redis.zrange(
+            key, start, end, byscore=True, offset=offset, num=_PAGE, withscores=True
+        )  # type: ignore[assignment]  # with scores, these are pairs
+        total += sum(now - abs(score) for _, score in page)
+        offset += _PAGE
+        if len(page) < _PAGE:
+            return total / 1000
+
+
+async def _quarantined(store: TokenStore) -> dict[str, int]:
+    accounts = cast("list[bytes]", await store.redis.zrange(store.keys.quarantine, 0, -1))
+    reasons: Counter[str] = Counter()
+    for start in range(0, len(accounts), _PAGE):
+        async with store.redis.pipeline(transaction=False) as pipe:
+            for account in accounts[start : start + _PAGE]:
+                pipe.hget(store.keys.state(account.decode()), "history")
+            reasons.update(last_outcome(history or b"") for history in await pipe.execute())
+    return dict(reasons)
+
+
+def _instant(milliseconds: float | None) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -7,15 +7,17 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...config.logs import log
-from ..dintero.errors import DinteroError, ThrottledError
+from ..dintero.errors import DinteroError, ThrottledError, UnreachableError
 from .blame import verdict_on
 from .exchanger import Exchanger
+from .lanes import Lane
 from .limiter import Limiter, Rate, keep_appointment
 from .record import TokenRecord
-from .store import Failure, TokenStore
+from .renewal import attempt_limit_seconds, due_after
+from .store import Claimed, Failure, TokenStore
 
 _FLUSH_AFTER_SECONDS = 0.05
 _PAUSE_AFTER_REFUSAL_SECONDS = 5.0
@@ -24,12 +26,13 @@ _PAUSE_WITHOUT_RETRY_AFTER_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How much a stint takes on: calls in flight, accounts per command, seconds."""
+    """How much a stint takes on, and how patient it is."""
 
-    concurrency: int
-    batch_size: int
+    concurrency: int  # calls in flight
+    batch_size: int  # accounts per command
     lease_seconds: float
     deadline_seconds: float
+    quarantine_after: int = 5  # faults of an account's own, the same in a row
 
 
 @dataclass(slots=True)
@@ -37,15 +40,19 @@ class Tally:
     """What a stint did."""
 
     exchanged: int = 0
+    unchanged: int = 0  # of them, the answer was the token that is held already
+    shortened: int = 0  # of them, the new token lives no longer than the one before
     lost: int = 0  # exchanged, but the claim had passed to somebody else
+    quarantined: int = 0
     failed: Counter[str] = field(default_factory=Counter)
 
 
 class Stint:
-    """One go at a partner's due accounts. `on_ended` is told of runs that ended meanwhile."""
+    """One go at a partner's due accounts of a lane. `on_ended` is told of runs that ended."""
 
     def __init__(
         self,
+        lane: Lane,
         store: TokenStore,
         exchanger: Exchanger,
         limiter: Limiter,
@@ -53,6 +60,7 @@ class Stint:
         pace: Pace,
         on_ended: Callable[[tuple[str, ...]], Awaitable[None]],
     ) -> None:
+        self._lane: Lane = lane
         self._store = store
         self._exchanger = exchanger
         self._limiter = limiter
@@ -61,6 +69,7 @@ class Stint:
         self._on_ended = on_ended
         self._calls: dict[asyncio.Task[None], tuple[str, int]] = {}
         self._records: list[TokenRecord] = []
+        self._unchanged: set[str] = set()
         self._failures: list[Failure] = []
         self._flushes: set[asyncio.Task[None]] = set()
         self._progress = asyncio.Event()
@@ -92,15 +101,13 @@ class Stint:
                 continue
             await self._partner_token()
             claim = await self._store.claim(
-                min(room, pace.batch_size), pace.lease_seconds, self._rate
+                min(room, pace.batch_size), pace.lease_seconds, self._rate, self._lane
             )
-            for (account, attempts), instant in zip(
+            for claimed, instant in zip(
                 claim.accounts, claim.schedule.instants(loop.time()), strict=True
             ):
-                call = asyncio.create_task(
-                    self._exchange_at(instant, account, claim.generation, attempts)
-                )
-                self._calls[call] = (account, claim.generation)
+                call = asyncio.create_task(self._exchange_at(instant, claimed, claim.generation))
+                self._calls[call] = (claimed.account_id, claim.generation)
                 call.add_done_callback(self._call_ended)
             if claim.accounts:
                 continue
@@ -120,32 +127,79 @@ class Stint:
             await self._limiter.pause(seconds, str(error))
             raise
 
-    async def _exchange_at(
-        self, instant: float, account: str, generation: int, attempts: int
-    ) -> None:
+    async def _exchange_at(self, instant: float, claimed: Claimed, generation: int) -> None:
         try:
             if not await keep_appointment(instant):
                 await self._limiter.permit()
-            record = await self._exchanger.exchange(account, generation)
-            self._records.append(record)  # not in one line: the list may be swapped meanwhile
+            record = await self._exchange(claimed, generation)
+            self._keep(record, claimed)  # not in one line: the lists may be swapped meanwhile
         except DinteroError as error:
-            await self._judge(error, account, generation, attempts)
+            await self._judge(error, claimed, generation)
         if len(self._records) + len(self._failures) >= self._pace.batch_size:
             self._flush_soon()
         elif len(self._records) + len(self._failures) == 1:
             asyncio.get_running_loop().call_later(_FLUSH_AFTER_SECONDS, self._flush_soon)
 
-    async def _judge(
-        self, error: DinteroError, account: str, generation: int, attempts: int
-    ) -> None:
-        verdict = verdict_on(error, attempts, random.random())  # noqa: S311 - jitter
-        due_ms = self._store.now_ms() + int(verdict.delay_seconds * 1000)
-        self._failures.append(
-            Failure(account, generation, due_ms, verdict.reason, verdict.is_final)
+    async def _exchange(self, claimed: Claimed, generation: int) -> TokenRecord:
+        cadence = self._exchanger.cadence
+        limit = attempt_limit_seconds(
+            claimed.expires_ms,
+            self._store.now_ms(),
+            cadence,
+            is_retry=claimed.past.attempts > 0,
         )
+        exchange = self._exchanger.exchange(claimed.account_id, generation, self._limiter)
+        if limit >= cadence.attempt_seconds:
+            return await exchange  # each call has its own time limit
+        try:
+            async with asyncio.timeout(limit):
+                return await exchange
+        except TimeoutError:
+            detail = f"no answer within {limit:.1f} s, as the token to renew lives no longer"
+            raise UnreachableError("exchange", detail) from None
+
+    def _keep(self, record: TokenRecord, claimed: Claimed) -> None:
+        due_ms, is_unchanged = due_after(
+            record.renew_ms,
+            record.expires_ms,
+            claimed.expires_ms,
+            self._store.now_ms(),
+            self._exchanger.cadence,
+            is_same_token=self._store.sealer.fingerprint(record.access_token)
+            == claimed.fingerprint,
+        )
+        if due_ms != record.renew_ms:
+            record = replace(record, renew_ms=due_ms)
+            self.tally.unchanged += is_unchanged
+            self.tally.shortened += not is_unchanged
+        if is_unchanged:
+            self._unchanged.add(record.account_id)
+        self._records.append(record)
+
+    async def _judge(self, error: DinteroError, claimed: Claimed, generation: int) -> None:
+        now_ms = self._store.now_ms()
+        verdict = verdict_on(
+            error,
+            claimed.past,
+            random.random(),  # noqa: S311 - jitter
+            quarantine_after=self._pace.quarantine_after,
+            life_left_seconds=(claimed.expires_ms - now_ms) / 1000,
+        )
+        self._failures.append(
+            Failure(
+                claimed.account_id,
+                generation,
+                now_ms + int(verdict.delay_seconds * 1000),
+                verdict.reason,
+                verdict.is_final,
+                verdict.repeats,
+                verdict.is_quarantined,
+            )
+        )
+        self.tally.quarantined += verdict.is_quarantined
         log.debug(
             "account.failed",
-            account_id=account,
+            account_id=claimed.account_id,
             reason=verdict.reason,
             blame=str(error.blame),
             error=str(error),
@@ -174,9 +228,10 @@ class Stint:
     async def _flush(self) -> None:
         records, self._records = self._records, []
         failures, self._failures = self._failures, []
+        unchanged, self._unchanged = self._unchanged, set()
         ended: tuple[str, ...] = ()
         if records:
-            settled = await self._store.complete(records)
+            settled = await self._store.complete(records, unchanged)
             self.tally.exchanged += settled.accounts
             self.tally.lost += len(records) - settled.accounts
             ended += settled.ended_runs

@@ -1,13 +1,17 @@
 """The store: who is enrolled, whose turn it is, and the sealed tokens. Every write is a script."""
 
+import os
+import platform
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 from redis.asyncio import Redis
 
+from .blame import Past
 from .keys import PartnerKeys
+from .lanes import Lane
 from .limiter import Rate, Schedule
 from .record import TokenRecord
 from .scripts import Scripts
@@ -17,12 +21,22 @@ Clock = Callable[[], float]  # epoch seconds; tests push their own
 
 
 @dataclass(frozen=True, slots=True)
+class Claimed:
+    """One account of a claim, and what is known of it."""
+
+    account_id: str
+    expires_ms: int  # of the token that it holds; below zero where it never had one
+    fingerprint: str  # of that token
+    past: Past
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """Accounts that are ours until the lease ends, each with a permit for one call."""
 
     generation: int
     schedule: Schedule
-    accounts: tuple[tuple[str, int], ...]  # account id, failed attempts so far
+    accounts: tuple[Claimed, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,8 @@ class Failure:
     due_ms: int
     reason: str
     is_final: bool
+    repeats: int = 1
+    is_quarantined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +71,7 @@ class TokenStore:
         self.scripts = Scripts(redis, keys)
         self.sealer = sealer
         self.clock = clock
+        self.holder = f"{platform.node() or 'unknown'}:{os.getpid()}".replace(" ", "-")
 
     def now_ms(self) -> int:
         """Now by the injected clock, in milliseconds since 1970."""
@@ -68,39 +85,56 @@ class TokenStore:
         flat = [text for pair in accounts for text in pair]
         return int(await self.scripts.run("enrol", self.now_ms(), source, *flat)) if flat else 0
 
-    async def forget(self, account_ids: Sequence[str]) -> Settled:
-        """Drop accounts and their tokens until they are imported again."""
-        return _settled(await self.scripts.run("forget", self.now_ms(), *account_ids))
+    async def forget(
+        self, account_ids: Sequence[str], reason: Literal["forgotten", "gone"] = "forgotten"
+    ) -> Settled:
+        """Drop accounts and their tokens until they are imported again.
 
-    async def claim(self, limit: int, lease_seconds: float, rate: Rate) -> Claim:
-        """Take permits and claim as many due accounts, at most `limit`."""
+        Those that are gone at Dintero may be discovered again; what was imported is never gone.
+        """
+        return _settled(await self.scripts.run("forget", self.now_ms(), reason, *account_ids))
+
+    async def claim(self, limit: int, lease_seconds: float, rate: Rate, lane: Lane) -> Claim:
+        """Take permits and claim as many due accounts of a lane, at most `limit`."""
         answer = await self.scripts.run(
-            "claim", self.now_ms(), int(lease_seconds * 1000), limit, rate.per_second, rate.burst
+            "claim",
+            self.now_ms(),
+            int(lease_seconds * 1000),
+            limit,
+            lane,
+            self.holder,
+            rate.per_second,
+            rate.burst,
         )
-        generation, first_us, spacing_us, wait_us, *rest = answer
-        accounts = zip(rest[::2], rest[1::2], strict=True)
+        generation, first_us, spacing_us, wait_us, *rows = answer
         return Claim(
             int(generation),
-            Schedule(len(rest) // 2, first_us, spacing_us, wait_us),
-            tuple((account.decode(), int(attempts)) for account, attempts in accounts),
+            Schedule(len(rows), first_us, spacing_us, wait_us),
+            tuple(_claimed(*row) for row in rows),
         )
 
-    async def complete(self, records: Sequence[TokenRecord]) -> Settled:
-        """Seal and store tokens; one whose claim, its generation, is no longer ours is skipped."""
+    async def complete(
+        self, records: Sequence[TokenRecord], unchanged: Collection[str] = ()
+    ) -> Settled:
+        """Seal and store tokens; one whose claim, its generation, is no longer ours is skipped.
+
+        Each account is next due at its record's `renew_ms`. Of accounts in `unchanged` the token
+        that is stored already stays.
+        """
         arguments: list[str | bytes | float] = []
         for record in records:
-            sealed = self.sealer.seal(record, self.keys.token(record.account_id))
-            arguments += [record.account_id, record.generation, sealed]
-            arguments += [record.expires_ms, record.renew_ms]
+            key = self.keys.token(record.account_id)
+            sealed = b"" if record.account_id in unchanged else self.sealer.seal(record, key)
+            arguments += [record.account_id, record.generation, sealed, record.expires_ms]
+            arguments += [record.renew_ms, self.sealer.fingerprint(record.access_token)]
         return _settled(await self.scripts.run("complete", self.now_ms(), *arguments))
 
     async def fail(self, failures: Sequence[Failure]) -> Settled:
         """Schedule the next attempt of claimed accounts; their old tokens stay."""
         arguments: list[str | float] = []
         for failure in failures:
-            final = "1" if failure.is_final else "0"
-            arguments += [failure.account_id, failure.generation]
-            arguments += [failure.due_ms, failure.reason, final]
+            arguments += [failure.account_id, failure.generation, failure.due_ms, failure.reason]
+            arguments += [failure.repeats, int(failure.is_final), int(failure.is_quarantined)]
         return _settled(await self.scripts.run("fail", self.now_ms(), *arguments))
 
     async def hand_back(self, claimed: Sequence[tuple[str, int]]) -> None:
@@ -116,11 +150,39 @@ class TokenStore:
             if not cursor:
                 return
 
+    async def failing(self) -> list[str]:
+        """The accounts whose last attempt failed, sorted."""
+        accounts = cast("set[bytes]", await self.redis.smembers(self.keys.failing))
+        return sorted(account.decode() for account in accounts)
+
     async def load(self, account_id: str) -> TokenRecord | None:
         """The account's token, expired or not as Redis has it. Raises SealError."""
         key = self.keys.token(account_id)
         sealed = cast("bytes | None", await self.redis.get(key))
         return self.sealer.open(sealed, key, account_id) if sealed else None
+
+
+def _claimed(
+    account: bytes,
+    expires_ms: bytes | None,
+    attempts: bytes | None,
+    repeats: bytes | None,
+    history: bytes | None,
+    fingerprint: bytes | None,
+    expires_when_quarantined_ms: bytes | None,
+) -> Claimed:
+    reason = "" if not attempts else last_outcome(history or b"")
+    return Claimed(
+        account.decode(),
+        int(expires_ms or expires_when_quarantined_ms or -1),
+        (fingerprint or b"").decode(),
+        Past(int(attempts or 0), int(repeats or 0), reason),
+    )
+
+
+def last_outcome(history: bytes) -> str:
+    """What the newest attempt of an account's history came to; empty if there was none."""
+    return history.split(b" ", 1)[0].partition(b":")[2].decode()
 
 
 def _settled(answer: list[int | bytes]) -> Settled:

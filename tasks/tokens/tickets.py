@@ -3,21 +3,26 @@
 A ticket names no account; the due set does. One that is lost lapses and is replaced.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
+from .lanes import Lane
 from .store import TokenStore
 
 MOST_TICKETS = 32
 LONGEST_FOLLOW_UP_SECONDS = 30.0
+HELD_SECONDS = 10.0  # without a sign of life, a ticket's worker is taken for dead
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
-    """What to publish: tickets now, and one after a delay if that is not zero."""
+class Outlook:
+    """What is to be done now."""
 
-    tickets: tuple[str, ...]
-    follow_up_seconds: float
+    tickets: Mapping[Lane, tuple[str, ...]]  # to be published
+    follow_up_seconds: float  # one more after that delay, unless it is zero
+    is_discovery_due: bool
+    ripe_runs: tuple[str, ...]
 
 
 class Tickets:
@@ -28,24 +33,37 @@ class Tickets:
         self._accounts_per_ticket = accounts_per_ticket
         self._lapse_ms = int(lapse_seconds * 1000)
 
-    async def top_up(self) -> Missing:
-        """Register the tickets that the due accounts lack; the caller publishes them."""
-        offered = [uuid4().hex for _ in range(MOST_TICKETS)]
-        missing, follow_up_ms = await self._store.scripts.run(
-            "top_up_tickets",
+    async def look(self, *, is_sweep: bool = False, discovery_lease_seconds: float = 0) -> Outlook:
+        """Register the tickets that the due accounts lack, and see what else is due.
+
+        The caller publishes and releases. Only a sweep claims the discovery: for the lease, or
+        not at all where that is zero.
+        """
+        name = uuid4().hex
+        renew, exchange, follow_up_ms, discover, *ripe = await self._store.scripts.run(
+            "look",
             self._store.now_ms(),
+            name,
             self._accounts_per_ticket,
+            MOST_TICKETS,
             self._lapse_ms,
             int(LONGEST_FOLLOW_UP_SECONDS * 1000),
-            *offered,
+            "1" if is_sweep else "0",
+            int(discovery_lease_seconds * 1000),
         )
-        return Missing(tuple(offered[:missing]), follow_up_ms / 1000)
+        names = [f"{name}:{number}" for number in range(1, renew + exchange + 1)]
+        return Outlook(
+            {"renew": tuple(names[:renew]), "exchange": tuple(names[renew:])},
+            follow_up_ms / 1000,
+            discover == b"1",
+            tuple(run.decode() for run in ripe),
+        )
 
-    async def hold(self, ticket: str) -> None:
-        """Keep a ticket outstanding while it is worked on."""
-        lapses_ms = self._store.now_ms() + self._lapse_ms
-        await self._store.scripts.run("hold_ticket", ticket, lapses_ms)
+    async def hold(self, lane: Lane, ticket: str, *, is_held: bool = False) -> None:
+        """Keep a ticket outstanding while it is worked on; to be repeated within HELD_SECONDS."""
+        lapses_ms = self._store.now_ms() + int(HELD_SECONDS * 1000)
+        await self._store.scripts.run("hold_ticket", lane, ticket, lapses_ms, int(is_held))
 
-    async def give_back(self, ticket: str) -> None:
+    async def give_back(self, lane: Lane, ticket: str) -> None:
         """A ticket's work is over."""
-        await self._store.scripts.run("return_ticket", ticket)
+        await self._store.scripts.run("return_ticket", lane, ticket)

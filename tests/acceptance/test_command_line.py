@@ -27,6 +27,15 @@ LOOKS = {
     "list --json": ("accounts", "list", "--json"),
     "status": ("status",),
     "status --json": ("status", "--json"),
+    "status --forecast": ("status", "--forecast"),
+    "status --forecast --accounts": (
+        *("status", "--forecast", "--accounts", "200000"),
+        *("--rate", "20", "--lifetime", "14400"),
+    ),
+    "explain": ("explain", account(1)),
+    "explain --json": ("explain", account(1), "--json"),
+    "explain inactive": ("explain", account(395)),
+    "explain unknown": ("explain", account(9_999)),
     "token": ("token", account(1)),
     "token --json": ("token", account(1), "--json"),
     "token --reveal": ("token", account(1), "--reveal"),
@@ -35,7 +44,9 @@ REFUSED = {
     "exchange T112": "'T112' is not an account id",
     "exchange P11200001": "different environments",
     "exchange": "name account ids, or --file, or --all",
-    "exchange T11200001 --all": "one of the three",
+    "exchange T11200001 --all": "or --retry: one of them",
+    "explain T112": "'T112' is not an account id",
+    "status --forecast --rate 0": "rate",
     "exchange --file missing.txt": "missing.txt cannot be read",
     "accounts forget T1120000x": "'T1120000x' is not an account id",
     f"token {PARTNER}": "the partner itself",
@@ -98,12 +109,13 @@ def mishaps(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, F
 
 
 def test_accounts_discover_says_how_many_are_listed_and_new(looks: dict[str, Finished]) -> None:
-    said = f"partner {PARTNER}: 400 listed, 0 new, 10 skipped\n"
+    said = f"partner {PARTNER}: 400 listed, 0 new, 10 skipped, 0 gone\n"
     assert looks["discover"] == (USUAL, said, "")
 
 
 def test_accounts_discover_as_json_gives_the_counts(looks: dict[str, Finished]) -> None:
     counts = {"partner_id": PARTNER, "listed": 400, "enrolled": 0, "skipped": 10}
+    counts |= {"gone": 0, "held_back": 0}
     assert json.loads(looks["discover --json"].out) == counts
 
 
@@ -131,15 +143,48 @@ def test_accounts_list_as_json_gives_an_expiry_to_those_with_a_token(
 
 def test_status_tells_the_counts(site: Site, looks: dict[str, Finished]) -> None:
     code, out, _ = looks["status"]
-    (enrolled,) = re.findall(r"^ *enrolled +(\d+) *$", out, re.MULTILINE)
+    (enrolled,) = re.findall(r"^ *accounts +(\d+) enrolled,", out, re.MULTILINE)
     assert (code, int(enrolled)) == (USUAL, site.store.zcard(site.keys.due))
+    assert re.search(r"^ *tokens +3\d\d valid \(3\d\d fresh", out, re.MULTILINE)
+    assert " ÷ 8,640 s of use = " in out
+    assert "fits into 2,000 a second." in out
+
+
+def test_status_forecasts_the_day_and_what_would_not_fit(looks: dict[str, Finished]) -> None:
+    code, out, _ = looks["status --forecast"]
+    assert (code, len(re.findall(r"^ *\d+ +\d+\.\d ", out, re.MULTILINE))) == (USUAL, 24)
+    code, out, _ = looks["status --forecast --accounts"]
+    assert code == FAILED
+    assert "200,000 accounts × 1 call ÷ 8,640 s of use = 23.1 calls a second: will not fit" in out
+    assert "raise SUBTOKENS_RATE_LIMIT to 24, or serve at most 172,800 accounts." in out
+
+
+def test_explain_tells_what_comes_next_and_why(looks: dict[str, Finished]) -> None:
+    code, out, _ = looks["explain"]
+    assert code == USUAL
+    assert f"{account(1)} (" in out
+    assert ") is fresh." in out
+    assert "% of the token's lifetime, decided when it was stored." in out
+    assert "Last attempts: exchanged at " in out
+    assert json.loads(looks["explain --json"].out)["condition"] == "fresh"
+    code, out, _ = looks["explain inactive"]
+    assert code == USUAL
+    assert "refused_403" in out
+    code, out, _ = looks["explain unknown"]
+    assert (code, out) == (
+        FAILED,
+        f"{account(9_999)} is not enrolled: neither discovered nor imported.\n",
+    )
 
 
 def test_status_as_json_agrees_with_the_store(site: Site, looks: dict[str, Finished]) -> None:
     status = json.loads(looks["status --json"].out)
     assert status["partner_id"] == PARTNER
     assert status["enrolled"] == site.store.zcard(site.keys.due)
-    assert status["valid"] + status["expired"] + status["never_exchanged"] == status["enrolled"]
+    without = status["expired"] + status["never_exchanged"] + sum(status["quarantined"].values())
+    assert status["valid"] + without == status["enrolled"]
+    assert sum(status["expiring"].values()) == status["valid"]
+    assert status["forecast"]["fits"]
     assert status["next_expiry_at"] > "2020"
 
 
@@ -307,7 +352,7 @@ def test_the_sandbox_answers_and_ends_well_on_an_interrupt(site: Site) -> None:
             )
             tried = site.whole_environment | exported | {"SUBTOKENS_NAMESPACE": "tried"}
             done = site.cli("accounts", "discover", environment=tried)
-            assert done.out == f"partner {PARTNER}: 7 listed, 7 new, 0 skipped\n"
+            assert done.out == f"partner {PARTNER}: 7 listed, 7 new, 0 skipped, 0 gone\n"
             sandbox.send_signal(signal.SIGINT)
             rest = sandbox.stdout.read()
         finally:

@@ -48,7 +48,7 @@ def temporary(tmp_path: Path) -> Path:
 def test_the_demo_serves_every_account_and_says_so(temporary: Path) -> None:
     mark = uuid4().hex
     done = subprocess.run(
-        [*COMMAND, "--accounts", "60"],
+        [*COMMAND, "--accounts", "60", "--watch", "14"],
         env=environment(mark, temporary),
         capture_output=True,
         text=True,
@@ -58,6 +58,8 @@ def test_the_demo_serves_every_account_and_says_so(temporary: Path) -> None:
     for row in ("sub-accounts with a token", "batch calls accepted"):
         assert re.search(rf"{row}\W+60 of 60\b", done.stdout), done.stdout
     assert re.search(r"with distinct tokens\W+60\b", done.stdout)
+    assert int(re.findall(r"  renewals\W+(\d+)", done.stdout)[-1]) >= 60
+    assert re.search(r"accounts ever without a valid token\W+0\b", done.stdout)
     assert "Traceback" not in done.stdout + done.stderr
     assert not marked(mark)
     assert not list(temporary.iterdir())

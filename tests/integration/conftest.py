@@ -1,9 +1,15 @@
 """Shapes that the store's tests share."""
 
+import contextlib
+
 import pytest
 
+from subtokens.config.settings import Settings
+from subtokens.tasks.dintero.transport import open_transport
+from subtokens.tasks.fleet import Fleet
 from subtokens.tasks.tokens.limiter import Rate
 from subtokens.tasks.tokens.record import Kind, TokenRecord
+from subtokens.workers.sandbox import SandboxOptions, serving
 
 
 @pytest.fixture
@@ -41,7 +47,66 @@ def enrol(store):
 
 @pytest.fixture
 def claim(store, unlimited):
-    async def claim(limit=10, lease_seconds=60):
-        return await store.claim(limit, lease_seconds, unlimited)
+    """Claims what was asked for; where nothing was, what is due by the clock."""
+
+    async def claim(limit=10, lease_seconds=60, lane=None):
+        for chosen in [lane] if lane else ["exchange", "renew"]:
+            found = await store.claim(limit, lease_seconds, unlimited, chosen)
+            if found.accounts:
+                break
+        return found
 
     return claim
+
+
+@pytest.fixture
+async def fleet_at(redis, environment, clock):
+    """A fleet with a pushed clock at a sandbox with the same clock; and that sandbox."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def fleet_at(settings=None, **options):
+            sandbox = await stack.enter_async_context(
+                serving(SandboxOptions(**options), clock=clock)
+            )
+            values = {k.removeprefix("SUBTOKENS_").lower(): v for k, v in environment.items()}
+            values |= {
+                "client_secret": "sandbox-client-secret",
+                "base_url": sandbox.base_url,
+                "rate_limit": 100_000,
+            }
+            chosen = Settings(**(values | (settings or {})))
+            transport = open_transport(chosen.concurrency)
+            stack.push_async_callback(transport.aclose)
+            return Fleet(chosen, chosen.partners[0], redis, transport, clock), sandbox.state
+
+        yield fleet_at
+
+
+@pytest.fixture
+def work_off():
+    """Works on all that is due in both lanes, as workers do when a sweep has sent tickets."""
+
+    async def work_off(fleet, *lanes):
+        async def on_ended(_runs):
+            pass
+
+        tallies = [
+            await fleet.stint(lane, on_ended).run() for lane in lanes or ("renew", "exchange")
+        ]
+        return sum(tally.exchanged for tally in tallies)
+
+    return work_off
+
+
+@pytest.fixture
+def push_to_next(clock):
+    """Pushes the clock to when the next account is due, and a millisecond on; returns seconds."""
+
+    async def push_to_next(fleet):
+        redis, due = fleet.store.redis, fleet.store.keys.due
+        scores = [abs(score) for _, score in await redis.zrange(due, 0, -1, withscores=True)]
+        before = clock.now
+        clock.now = max(before, min(scores) / 1000 + 0.001)
+        return clock.now - before
+
+    return push_to_next

@@ -13,8 +13,8 @@ def scripts(redis, keys):
     return Scripts(redis, keys)
 
 
-async def reserve(scripts, rate, want):
-    answer = await scripts.run("reserve", rate.per_second, rate.burst, want)
+async def reserve(scripts, rate, want, lane="exchange"):
+    answer = await scripts.run("reserve", lane, 0, rate.per_second, rate.burst, want)
     return Schedule(*answer)
 
 

@@ -28,7 +28,9 @@ def start(runs):
 def complete_all(claim, store, token):
     async def complete_all():
         claimed = await claim()
-        return await store.complete([token(a, claimed.generation) for a, _ in claimed.accounts])
+        return await store.complete(
+            [token(one.account_id, claimed.generation) for one in claimed.accounts]
+        )
 
     return complete_all
 
@@ -56,18 +58,40 @@ async def test_a_request_makes_accounts_with_a_fresh_token_due(enrol, complete_a
 
     await start(A)
 
-    assert [account for account, _ in (await claim()).accounts] == [A]
+    assert [claimed.account_id for claimed in (await claim()).accounts] == [A]
 
 
-async def test_renewals_go_before_what_a_run_asks_for(enrol, claim, store, token, start, clock):
+async def test_an_account_that_backs_off_by_its_own_fault_fails_a_run_at_once(
+    enrol, claim, store, start, runs, clock
+):
     await enrol(A, B)
     generation = (await claim()).generation
-    await store.complete([token(A, generation, 100), token(B, generation, 10_000)])
-    clock.push(60)  # A is due for renewal
-    await start(B)
-    clock.push(1)
+    due_ms = int(clock() * 1000) + 600_000
+    await store.fail([Failure(A, generation, due_ms, "refused_403", is_final=True)])
+    await store.fail([Failure(B, generation, due_ms, "unreachable", is_final=False)])
 
-    assert [account for account, _ in (await claim(limit=1)).accounts] == [A]
+    await start(A, B)
+
+    summary = await runs.summary(RUN)
+    assert (summary.failed, summary.open) == ({"refused_403": 1}, 1)
+    assert not (await claim()).accounts  # each back-off is kept
+    clock.push(601)
+    assert {one.account_id for one in (await claim()).accounts} == {A, B}
+
+
+async def test_a_retry_asks_for_it_at_once_and_begins_to_count_anew(
+    enrol, claim, store, runs, clock
+):
+    await enrol(A)
+    due_ms = int(clock() * 1000) + 600_000
+    failure = Failure(A, (await claim()).generation, due_ms, "refused_403", True, 5, True)
+    await store.fail([failure])
+    await runs.open(RUN, 60, "")
+
+    await runs.request(RUN, [A], is_retry=True)
+
+    (claimed,) = (await claim()).accounts
+    assert (claimed.account_id, claimed.past.attempts, claimed.past.repeats) == (A, 0, 0)
 
 
 async def test_an_account_in_flight_is_attached_but_not_claimed_twice(

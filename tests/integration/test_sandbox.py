@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -58,6 +59,17 @@ class Dintero:
     async def exchange_token(self, account: str = FIRST) -> str:
         return token_of(await self.exchange(account))
 
+    async def listed(self) -> dict[str, dict[str, Any]]:
+        """The first page of the list, by account."""
+        page = (await self.get(f"{LIST}?limit=100", await self.partner_token())).json()
+        return {element["account_id"]: element for element in page}
+
+    async def change_accounts(self, **changes: Any) -> httpx.Response:
+        return await self.http.post(self.sandbox.accounts_url, json=changes)
+
+    async def change_options(self, **options: Any) -> httpx.Response:
+        return await self.http.post(self.sandbox.options_url, json=options)
+
     async def stats(self) -> dict[str, Any]:
         answer = await self.http.get(self.sandbox.stats_url)
         stats = answer.json()
@@ -77,6 +89,12 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+def error_of(answer: httpx.Response) -> tuple[int, str, str]:
+    assert answer.headers["content-type"] == "application/json"
+    error = answer.json()["error"]
+    return answer.status_code, error["code"], error["message"]
+
+
 def token_of(answer: httpx.Response) -> str:
     assert answer.status_code == 200, answer.text
     token = answer.json()["access_token"]
@@ -86,7 +104,7 @@ def token_of(answer: httpx.Response) -> str:
 
 @pytest.fixture
 def options(request: pytest.FixtureRequest) -> SandboxOptions:
-    return SandboxOptions(accounts=3, inactive=1, **getattr(request, "param", {}))
+    return SandboxOptions(**{"accounts": 3, "inactive": 1} | getattr(request, "param", {}))
 
 
 @pytest.fixture
@@ -158,6 +176,31 @@ async def test_calls_tell_each_arrival(dintero: Dintero) -> None:
     ]
     later = await dintero.http.get(dintero.sandbox.calls_url, params={"after": 1})
     assert later.json() == rows[1:]
+    assert (await dintero.stats())["started_at"] + rows[1][1] == dintero.clock.now
+
+
+@with_options(reissue="remaining", lifetime_seconds=60)
+async def test_an_upstream_that_caches_gives_the_same_token_with_less_life(
+    dintero: Dintero,
+) -> None:
+    first = await dintero.exchange()
+    dintero.clock.now += 12.5
+    again = await dintero.exchange()
+    assert again.json() == first.json() | {"expires_in": 47}
+    assert (await dintero.get(SETTINGS, token_of(again))).status_code == 200
+
+
+@with_options(reissue="full", lifetime_seconds=60)
+async def test_an_upstream_that_lies_claims_a_full_life_for_a_token_that_ends(
+    dintero: Dintero,
+) -> None:
+    first = await dintero.exchange()
+    dintero.clock.now += 59
+    again = await dintero.exchange()
+    assert again.json() == first.json()
+    dintero.clock.now += 1
+    answer = await dintero.get(SETTINGS, token_of(again))
+    await dintero.expect_refused(answer, 401, "expired_token")
 
 
 @with_options(latency_seconds=0.2)
@@ -169,6 +212,157 @@ async def test_latency_delays_the_answer_and_not_the_count(dintero: Dintero) -> 
         assert not pending.done()
     await pending
     assert loop.time() - started >= 0.2
+
+
+# Changed while it runs
+
+
+async def test_accounts_change_over_http_while_it_runs(dintero: Dintero) -> None:
+    answer = await dintero.change_accounts(hide=[FIRST], delete=[SECOND], open=[INACTIVE])
+    assert (answer.status_code, answer.json()) == (200, {})
+    listed = await dintero.listed()
+    assert {name: element["active"] for name, element in listed.items()} == {
+        SECOND: False,
+        INACTIVE: True,
+    }
+    assert listed[SECOND]["deleted_at"] == "2027-01-15T08:00:00Z"
+    assert [(await dintero.exchange(name)).status_code for name in (FIRST, SECOND, INACTIVE)] == [
+        200,
+        403,
+        200,
+    ]
+
+    await dintero.change_accounts(show=[FIRST], close=[FIRST, INACTIVE])
+    assert [element["active"] for element in (await dintero.listed()).values()] == [False] * 3
+    refused = [(await dintero.exchange(name)).json()["error"]["code"] for name in (FIRST, INACTIVE)]
+    assert refused == ["inactive_account"] * 2
+
+
+async def test_accounts_change_in_process_while_it_runs(dintero: Dintero) -> None:
+    dintero.sandbox.state.accounts.hide([FIRST])
+    assert list(await dintero.listed()) == [SECOND, INACTIVE]
+
+
+@with_options(accounts=99_999, inactive=0)
+async def test_one_change_may_name_every_account(dintero: Dintero) -> None:
+    every = [f"T112{number:05}" for number in range(1, 100_000)]
+    assert (await dintero.change_accounts(hide=every)).status_code == 200
+    assert await dintero.listed() == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "named"),
+    [
+        ({"rename": [FIRST]}, "unknown_change", "rename"),
+        ({"close": ["T11200004"]}, "unknown_account", "close: 'T11200004'"),
+        ({"close": [SECOND, PARTNER]}, "unknown_account", f"close: '{PARTNER}'"),
+        ({"close": [1]}, "unknown_account", "close: 1"),
+        ({"close": [[FIRST]]}, "unknown_account", "close: "),
+        ({"close": FIRST}, "invalid_ids", "close"),
+        ({"close": None}, "invalid_ids", "close"),
+        ({"close": {FIRST: True}}, "invalid_ids", "close"),
+    ],
+)
+async def test_a_change_of_accounts_is_made_as_a_whole_or_not_at_all(
+    dintero: Dintero, changes: dict[str, object], code: str, named: str
+) -> None:
+    before = await dintero.listed()
+    status, given, message = error_of(await dintero.change_accounts(hide=[FIRST], **changes))
+    assert (status, given) == (400, code)
+    assert message.startswith(named)
+    assert await dintero.listed() == before
+
+
+async def test_options_change_over_http_while_it_runs(dintero: Dintero) -> None:
+    answer = await dintero.change_options(lifetime_seconds=20, reissue="remaining")
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {
+            "lifetime_seconds": 20,
+            "latency_seconds": 0.0,
+            "error_share": 0.0,
+            "throttle_share": 0.0,
+            "reissue": "remaining",
+        },
+    )
+    first = await dintero.exchange()
+    assert first.json()["expires_in"] == 20
+    assert (await dintero.exchange()).json() == first.json()
+
+    await dintero.change_options(reissue="never", throttle_share=1)
+    token = dintero.sandbox.state.tokens.issue("partner", PARTNER, dintero.clock.now + 60)
+    answer = await dintero.post(EXCHANGE, token, {"account_id": FIRST})
+    await dintero.expect_refused(answer, 429, "throttled")
+
+
+@with_options(latency_seconds=60)
+async def test_latency_changes_while_it_runs(dintero: Dintero) -> None:
+    await dintero.change_options(latency_seconds=0.2)
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await dintero.partner_token()  # the client itself gives up after five seconds
+    assert loop.time() - started >= 0.2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "named"),
+    [
+        ({"accounts": 4}, "fixed_option", "accounts "),
+        ({"client_secret": "canary-secret"}, "fixed_option", "client_secret "),
+        ({"unheard_of": 1}, "fixed_option", "unheard_of "),
+        ({"lifetime_seconds": 0}, "invalid_option", "lifetime_seconds "),
+        ({"lifetime_seconds": "20"}, "invalid_option", "lifetime_seconds "),
+        ({"lifetime_seconds": True}, "invalid_option", "lifetime_seconds "),
+        ({"latency_seconds": -0.1}, "invalid_option", "latency_seconds "),
+        ({"latency_seconds": None}, "invalid_option", "latency_seconds "),
+        ({"error_share": 1.1}, "invalid_option", "error_share "),
+        ({"throttle_share": 0.6}, "invalid_option", "error_share and throttle_share "),
+        ({"reissue": "always"}, "invalid_option", "reissue "),
+    ],
+)
+async def test_a_wrong_option_is_named_and_changes_nothing(
+    dintero: Dintero, wrong: dict[str, object], code: str, named: str
+) -> None:
+    await dintero.change_options(error_share=0.5)
+    before = dintero.sandbox.state.options
+    answer = await dintero.change_options(**{"latency_seconds": 9.0} | wrong)
+    status, given, message = error_of(answer)
+    assert (status, given) == (400, code)
+    assert named in message
+    assert "canary" not in answer.text
+    assert dintero.sandbox.state.options is before
+
+
+@pytest.mark.parametrize("name", ["latency_seconds", "error_share", "throttle_share"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity"])
+async def test_an_option_that_is_no_finite_number_is_named(
+    dintero: Dintero, name: str, number: str
+) -> None:
+    body = f'{{"{name}": {number}}}'
+    headers = {"Content-Type": "application/json"}
+    answer = await dintero.http.post(dintero.sandbox.options_url, content=body, headers=headers)
+    status, code, message = error_of(answer)
+    assert (status, code) == (400, "invalid_option")
+    assert message.startswith(f"{name} ")
+
+
+@pytest.mark.parametrize("name", ["options", "accounts"])
+async def test_a_change_that_is_no_json_object_is_refused(dintero: Dintero, name: str) -> None:
+    url = f"{dintero.sandbox.stats_url.removesuffix('stats')}{name}"
+    assert error_of(await dintero.http.post(url, json=[]))[:2] == (400, "invalid_body")
+    assert error_of(await dintero.http.post(url, data={}))[:2] == (400, "wrong_content_type")
+    assert error_of(await dintero.http.get(url))[:2] == (405, "wrong_method")
+
+
+async def test_backstage_is_neither_counted_nor_delayed_nor_failed(dintero: Dintero) -> None:
+    await dintero.change_options(latency_seconds=30, error_share=1)
+    await dintero.change_accounts(hide=[FIRST])
+    stats = await dintero.stats()
+    assert stats["total"] == 0
+    assert error_of(await dintero.http.get(f"{dintero.sandbox.stats_url}/x"))[:2] == (
+        404,
+        "not_found",
+    )
 
 
 # One negative test for each check
@@ -433,8 +627,9 @@ async def test_the_end_of_the_block_frees_the_port() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_process_announces_itself_and_ends_cleanly(number: signal.Signals) -> None:
+    options = ["--accounts=7", "--latency=0", "--lifetime-seconds=20", "--reissue=remaining"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "subtokens.workers.sandbox", "--accounts", "7", "--latency", "0"],
+        [sys.executable, "-m", "subtokens.workers.sandbox", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={"PATH": os.environ["PATH"]},
@@ -443,6 +638,17 @@ def test_the_process_announces_itself_and_ends_cleanly(number: signal.Signals) -
     assert process.stdout is not None
     base_url = json.loads(process.stdout.readline())["base_url"]
     assert httpx.post(f"{base_url}/accounts/{PARTNER}/auth/token").status_code == 401
+    own = f"{base_url.removesuffix('/v1')}/__sandbox"
+    told = httpx.post(f"{own}/options", json={"error_share": 0.5}).json()
+    assert (told["lifetime_seconds"], told["reissue"], told["error_share"]) == (
+        20,
+        "remaining",
+        0.5,
+    )
+    assert httpx.post(f"{own}/accounts", json={"close": ["T11200007"]}).status_code == 200
+    assert httpx.post(f"{own}/accounts", json={"close": ["T11200008"]}).status_code == 400
+    stats = httpx.get(f"{own}/stats").json()
+    assert stats["started_at"] + stats["elapsed_seconds"] == pytest.approx(time.time(), abs=10)
 
     process.send_signal(number)
     assert process.communicate(timeout=10) == ("", "")

@@ -44,7 +44,7 @@ def open_fleet(redis, environment):
     return open_fleet
 
 
-def stint_of(fleet, **pace):
+def stint_of(fleet, lane="exchange", **pace):
     ended = []
 
     async def on_ended(runs):
@@ -52,14 +52,19 @@ def stint_of(fleet, **pace):
 
     wanted = {"concurrency": 10, "batch_size": 7, "lease_seconds": 60, "deadline_seconds": 20}
     stint = Stint(
+        lane,
         fleet.store,
         fleet.exchanger,
-        fleet.limiter,
+        fleet.limiters[lane],
         fleet.rate,
         Pace(**(wanted | pace)),
         on_ended,
     )
     return stint, ended
+
+
+async def with_token(fleet):
+    return await fleet.store.redis.zcount(fleet.store.keys.expiry, 0, "+inf")
 
 
 async def test_every_due_account_gets_one_token_by_one_call(open_fleet):
@@ -112,7 +117,7 @@ async def test_a_wrong_audience_never_falls_back_silently(open_fleet):
         tally = await stint.run()
 
         assert tally.exchanged == 0
-        assert tally.failed["refused"] == 3
+        assert tally.failed["refused_403"] == 3
 
 
 async def test_refused_accounts_fail_with_the_reason_and_the_others_get_their_tokens(open_fleet):
@@ -121,7 +126,7 @@ async def test_refused_accounts_fail_with_the_reason_and_the_others_get_their_to
 
         tally = await stint.run()
 
-        assert (tally.exchanged, dict(tally.failed)) == (15, {"refused": 5})
+        assert (tally.exchanged, dict(tally.failed)) == (15, {"refused_403": 5})
 
 
 async def test_a_wrong_secret_ends_the_stint_after_one_call_and_punishes_no_account(open_fleet):
@@ -133,7 +138,7 @@ async def test_a_wrong_secret_ends_the_stint_after_one_call_and_punishes_no_acco
 
         assert "CANARY" not in repr(caught.value) + str(caught.value)
         assert sandbox.calls.stats(time.time())["calls"]["partner_token"] == 1
-        claim = await fleet.store.claim(1, 60, fleet.rate)
+        claim = await fleet.store.claim(1, 60, fleet.rate, "exchange")
         assert claim.accounts == ()
         assert claim.schedule.wait_seconds > 1  # a pause for all workers, not a storm
         assert await fleet.store.redis.scard(fleet.store.keys.failing) == 0
@@ -173,9 +178,9 @@ async def test_a_cancelled_stint_keeps_what_it_got_and_hands_back_the_rest(open_
             await work
 
         assert await fleet.store.redis.hlen(fleet.store.keys.claims) == 0
-        kept = await fleet.store.redis.zcard(fleet.store.keys.expiry)
+        kept = await with_token(fleet)
         assert kept >= 1
-        left = await fleet.store.claim(60, 60, fleet.rate)
+        left = await fleet.store.claim(60, 60, fleet.rate, "exchange")
         assert len(left.accounts) == 60 - kept
 
 
@@ -186,7 +191,7 @@ async def test_errors_of_the_upstream_are_tried_again_until_all_is_well(open_fle
         assert first.failed["upstream_failed"] > 0
 
         async with asyncio.timeout(20):
-            while await fleet.store.redis.zcard(fleet.store.keys.expiry) < 40:
+            while await with_token(fleet) < 40:
                 await stint_of(fleet)[0].run()
                 await asyncio.sleep(0.05)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from subtokens.tasks.tokens.blame import Past
 from subtokens.tasks.tokens.errors import SealError
 from subtokens.tasks.tokens.limiter import Rate
 from subtokens.tasks.tokens.store import Failure
@@ -10,7 +11,7 @@ A, B, C = "T11200001", "T11200002", "T11200003"
 
 
 def names(claim):
-    return [account for account, _ in claim.accounts]
+    return [claimed.account_id for claimed in claim.accounts]
 
 
 def failure(account, generation, clock, delay_seconds=10, is_final=False):
@@ -173,7 +174,8 @@ async def test_a_failure_is_tried_again_when_it_says_and_counts_up(enrol, claim,
     clock.push(9)
     assert names(await claim()) == []
     clock.push(2)
-    assert (await claim()).accounts == ((A, 1),)
+    (claimed,) = (await claim()).accounts
+    assert (claimed.account_id, claimed.past) == (A, Past(1, 1, "refused"))
 
 
 async def test_a_failure_keeps_the_old_token_and_a_success_clears_the_count(
@@ -189,7 +191,8 @@ async def test_a_failure_keeps_the_old_token_and_a_success_clears_the_count(
     clock.push(11)
     await store.complete([token(A, (await claim()).generation, lifetime_seconds=100)])
     clock.push(51)
-    assert (await claim()).accounts == ((A, 0),)
+    (claimed,) = (await claim()).accounts
+    assert (claimed.account_id, claimed.past) == (A, Past())
 
 
 async def test_what_is_handed_back_takes_its_former_place(enrol, claim, store, redis, keys):
@@ -232,7 +235,7 @@ async def test_nothing_is_claimed_without_permits_and_the_wait_is_told(enrol, st
     await enrol(*(f"T1120{n:04d}" for n in range(1, 50)))
     slow = Rate(10)
 
-    claims = [await store.claim(50, 60, slow) for _ in range(10)]
+    claims = [await store.claim(50, 60, slow, "exchange") for _ in range(10)]
 
     granted = sum(len(claim.accounts) for claim in claims)
     assert 1 <= granted <= 4  # a quarter of a second's worth, its first instant, and the burst
@@ -243,5 +246,5 @@ async def test_permits_are_not_spent_where_nothing_is_due(store):
     slow = Rate(1)
 
     for _ in range(20):
-        claim = await store.claim(50, 60, slow)
+        claim = await store.claim(50, 60, slow, "exchange")
         assert claim.schedule.wait_us == 0

@@ -3,7 +3,7 @@
 import pytest
 
 from subtokens.tasks.tokens.runs import Runs
-from subtokens.tasks.tokens.tickets import MOST_TICKETS, Tickets
+from subtokens.tasks.tokens.tickets import HELD_SECONDS, MOST_TICKETS, Tickets
 
 
 @pytest.fixture
@@ -18,48 +18,62 @@ def ids(count):
 async def test_there_are_as_many_as_the_due_accounts_need_and_no_more(enrol, tickets):
     await enrol(*ids(25))
 
-    assert len((await tickets.top_up()).tickets) == 3
-    assert (await tickets.top_up()).tickets == ()
+    assert len((await tickets.look()).tickets["exchange"]) == 3
+    assert (await tickets.look()).tickets["exchange"] == ()
 
 
 async def test_a_returned_ticket_is_replaced_while_accounts_are_due(enrol, tickets):
     await enrol(*ids(25))
-    outstanding = (await tickets.top_up()).tickets
+    outstanding = (await tickets.look()).tickets["exchange"]
 
-    await tickets.give_back(outstanding[0])
+    await tickets.give_back("exchange", outstanding[0])
 
-    assert len((await tickets.top_up()).tickets) == 1
+    assert len((await tickets.look()).tickets["exchange"]) == 1
 
 
 async def test_a_lost_ticket_lapses_and_is_replaced(enrol, tickets, clock):
     await enrol(*ids(5))
-    assert len((await tickets.top_up()).tickets) == 1
+    assert len((await tickets.look()).tickets["exchange"]) == 1
 
     clock.push(51)
 
-    assert len((await tickets.top_up()).tickets) == 1
+    assert len((await tickets.look()).tickets["exchange"]) == 1
 
 
 async def test_a_ticket_being_worked_on_does_not_lapse(enrol, tickets, clock):
     await enrol(*ids(5))
-    (ticket,) = (await tickets.top_up()).tickets
-    clock.push(40)
-    await tickets.hold(ticket)
-    clock.push(40)
+    (ticket,) = (await tickets.look()).tickets["exchange"]
+    clock.push(48)
+    await tickets.hold("exchange", ticket)
+    clock.push(HELD_SECONDS - 1)
 
-    assert (await tickets.top_up()).tickets == ()
+    assert (await tickets.look()).tickets["exchange"] == ()
+
+
+async def test_a_ticket_whose_worker_gives_no_sign_lapses_soon(enrol, tickets, clock):
+    await enrol(*ids(5))
+    (ticket,) = (await tickets.look()).tickets["exchange"]
+    await tickets.hold("exchange", ticket)
+    clock.push(HELD_SECONDS + 1)
+
+    assert len((await tickets.look()).tickets["exchange"]) == 1
 
 
 async def test_there_is_an_upper_bound(enrol, tickets):
     await enrol(*ids(1000))
 
-    assert len((await tickets.top_up()).tickets) == MOST_TICKETS
+    assert len((await tickets.look()).tickets["exchange"]) == MOST_TICKETS
 
 
 async def test_an_idle_fleet_needs_none(tickets):
-    missing = await tickets.top_up()
+    outlook = await tickets.look()
 
-    assert (missing.tickets, missing.follow_up_seconds) == ((), 0)
+    assert not any(outlook.tickets.values())
+    assert (outlook.follow_up_seconds, outlook.is_discovery_due, outlook.ripe_runs) == (
+        0,
+        False,
+        (),
+    )
 
 
 async def test_an_open_run_without_due_accounts_keeps_one_delayed_ticket_under_way(
@@ -72,7 +86,7 @@ async def test_an_open_run_without_due_accounts_keeps_one_delayed_ticket_under_w
     await runs.request("run", ["T11200001"])
     await runs.seal("run")
 
-    first, second = await tickets.top_up(), await tickets.top_up()
+    first, second = await tickets.look(), await tickets.look()
 
     assert first.follow_up_seconds == pytest.approx(20, abs=0.1)
     assert second.follow_up_seconds == 0

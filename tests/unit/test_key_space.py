@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import subtokens
-from subtokens.tasks.tokens import keys as keys_module
 from subtokens.tasks.tokens.keys import PartnerKeys
 
 ROOT = Path(subtokens.__file__).resolve().parent
@@ -26,13 +25,6 @@ def test_the_page_and_the_module_name_the_same_keys():
     page = (ROOT / "docs" / "redis.md").read_text()
 
     assert set(re.findall(r"^\| `(N:\{P\}:[^`]+)`", page, re.MULTILINE)) == spelled()
-
-
-def test_the_modules_own_table_names_them_too():
-    told = re.findall(r"^(N:\{P\}:\S+)", keys_module.__doc__, re.MULTILINE)
-
-    expanded = {part for key in told for part in re.sub(r"open\|done", "open", key).split()}
-    assert expanded | {KEYS.run("<id>", "done")} == spelled()
 
 
 def test_every_key_of_a_partner_has_its_hash_tag():

@@ -1,76 +1,186 @@
-"""When a token is renewed: decided once, by a hash, within a window of its lifetime."""
+"""When a token is renewed: decided once, evenly, within a window of its lifetime."""
 
-from hypothesis import assume, given
+from itertools import islice, pairwise
+
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
-from subtokens.tasks.tokens.renewal import LARGEST_RESERVE, WINDOW_CLOSES, WINDOW_OPENS, renew_ms
+from subtokens.tasks.tokens.renewal import (
+    CLOCK_MARGIN_SECONDS,
+    Cadence,
+    attempt_limit_seconds,
+    due_after,
+    even_places,
+    renew_ms,
+    unchanged_due_ms,
+    window,
+)
 
 ISSUED = 1_800_000_000_000
 DAY = 86_400
+A_MILLISECOND = 0.001  # what rounding to whole milliseconds may cost
 
-accounts = st.integers(1, 99_999).map(lambda number: f"T112{number:05}")
-generations = st.integers(1, 2**63 - 1)
+places = st.floats(0, 1, exclude_max=True)
 lifetimes = st.integers(15_000, 30 * DAY * 1000)
-reserves = st.floats(0, 600)
+cadences = st.floats(0.1, 60).map(Cadence)
+shares = st.floats(0, 1)
 
 
-def renewed(account: str, generation: int, lifetime: int, reserve: float = 22.0) -> int:
+def renewed_ms(place: float, lifetime_ms: int, cadence: Cadence) -> int:
     """Milliseconds from issue to renewal."""
-    return renew_ms(account, generation, ISSUED, ISSUED + lifetime, reserve) - ISSUED
+    return renew_ms(place, ISSUED, ISSUED + lifetime_ms, cadence) - ISSUED
 
 
-@given(accounts, generations, lifetimes, reserves)
-def test_renewal_falls_after_issue_and_not_after_expiry(
-    account: str, generation: int, lifetime: int, reserve: float
+def attempt_seconds(lifetime_ms: int, cadence: Cadence) -> float:
+    return min(cadence.attempt_seconds, lifetime_ms / 6000)
+
+
+def margin_seconds(lifetime_ms: int) -> float:
+    return min(CLOCK_MARGIN_SECONDS, lifetime_ms / 20_000)
+
+
+@given(places, lifetimes, cadences, shares)
+def test_renewal_falls_after_issue_whatever_the_clock(
+    place: float, lifetime: int, cadence: Cadence, share: float
 ) -> None:
-    assert 0 < renewed(account, generation, lifetime, reserve) <= lifetime
+    skew = margin_seconds(lifetime) * share
+    assert renewed_ms(place, lifetime, cadence) / 1000 - skew > 0
 
 
-@given(accounts, generations, lifetimes, reserves)
-def test_the_same_token_is_always_renewed_at_the_same_instant(
-    account: str, generation: int, lifetime: int, reserve: float
+@given(places, lifetimes, cadences, shares)
+def test_two_sweeps_and_two_attempts_fit_between_renewal_and_expiry_whatever_the_clock(
+    place: float, lifetime: int, cadence: Cadence, share: float
 ) -> None:
-    first, again = (renewed(account, generation, lifetime, reserve) for _ in range(2))
+    begun = renewed_ms(place, lifetime, cadence) / 1000
+    begun += margin_seconds(lifetime) * share
+    two = 2 * (attempt_seconds(lifetime, cadence) + cadence.sweep_seconds)
+    assert begun + two <= lifetime / 1000 + A_MILLISECOND
+
+
+@given(places, lifetimes, cadences)
+def test_every_token_is_due_at_a_whole_millisecond_before_its_expiry_at_each_look_the_same(
+    place: float, lifetime: int, cadence: Cadence
+) -> None:
+    first, again = (renewed_ms(place, lifetime, cadence) for _ in range(2))
     assert isinstance(first, int)
-    assert first == again
+    assert first == again < lifetime
 
 
-@given(accounts, generations, lifetimes, reserves)
-def test_renewal_falls_into_the_window(
-    account: str, generation: int, lifetime: int, reserve: float
+@given(places, lifetimes, cadences)
+def test_renewal_falls_into_the_window(place: float, lifetime: int, cadence: Cadence) -> None:
+    opens, closes = window(lifetime / 1000, cadence)
+    instant = renewed_ms(place, lifetime, cadence) / 1000
+    assert opens - A_MILLISECOND <= instant <= closes + A_MILLISECOND
+
+
+@given(lifetimes, cadences)
+def test_the_window_is_at_least_a_fifth_of_the_lifetime_wide_and_lies_between_its_fifths(
+    lifetime: int, cadence: Cadence
 ) -> None:
-    instant = renewed(account, generation, lifetime, reserve)
-    assert WINDOW_OPENS * lifetime - 1 <= instant <= WINDOW_CLOSES * lifetime
+    opens, closes = (instant * 1000 / lifetime for instant in window(lifetime / 1000, cadence))
+    assert closes - opens >= 0.2 - 1e-9
+    assert opens >= 0.2 - 1e-9
+    assert closes <= 0.8 + 1e-9
 
 
-@given(accounts, generations, lifetimes, reserves)
-def test_the_reserve_is_left_wherever_the_lifetime_allows_it(
-    account: str, generation: int, lifetime: int, reserve: float
+@given(cadences, st.integers(0, 30 * DAY))
+def test_a_long_token_is_renewed_between_two_and_four_fifths_of_its_lifetime(
+    cadence: Cadence, longer_seconds: int
 ) -> None:
-    assume(reserve * 1000 <= lifetime * LARGEST_RESERVE)
-    assert lifetime - renewed(account, generation, lifetime, reserve) >= int(reserve * 1000) - 1
+    reserve = 2 * (cadence.attempt_seconds + cadence.sweep_seconds) + CLOCK_MARGIN_SECONDS
+    lifetime = 5 * reserve + 1 + longer_seconds
+    assert window(lifetime, cadence) == pytest.approx((0.4 * lifetime, 0.8 * lifetime))
 
 
-def test_a_lifetime_of_15_seconds_leaves_six_and_still_spreads() -> None:
-    instants = {renewed("T11200001", generation, 15_000) for generation in range(1000)}
-    assert max(instants) <= 9_000  # two sweeps, and two attempts of two seconds each
-    assert min(instants) < 6_300
-    assert max(instants) > 8_700
+def test_a_lifetime_of_15_seconds_leaves_over_seven_and_still_spreads_over_three() -> None:
+    cadence = Cadence(attempt_seconds=10)
+    instants = {renewed_ms(number / 1000, 15_000, cadence) for number in range(1000)}
+    assert 4_249 <= min(instants) < 4_300
+    assert 7_200 < max(instants) <= 7_250
 
 
-@given(generations, st.integers(120_000, 30 * DAY * 1000))
-def test_a_fleet_onboarded_at_once_is_renewed_evenly_over_the_window(
-    generation: int, lifetime: int
+@given(places, st.integers(0, 10_000), st.integers(10, 1_000))
+def test_any_stretch_of_places_is_even(start: float, skipped: int, length: int) -> None:
+    chosen = sorted(islice(even_places(start), skipped, skipped + length))
+    gaps = [b - a for a, b in pairwise([*chosen, chosen[0] + 1])]
+    assert all(0 <= place < 1 for place in chosen)
+    assert max(gaps) < 2.62 / length  # by chance, the widest of a thousand is about 7
+    assert min(gaps) > 0.38 / length
+
+
+@given(st.integers(-DAY * 1000, 30 * DAY * 1000), cadences)
+def test_after_an_unchanged_answer_at_least_a_sweep_passes(left: int, cadence: Cadence) -> None:
+    due = unchanged_due_ms(ISSUED + left, ISSUED, cadence)
+    assert isinstance(due, int)
+    assert due - ISSUED >= cadence.sweep_seconds * 1000
+
+
+@given(st.integers(1, 30 * DAY * 1000), cadences)
+def test_an_upstream_that_repeats_itself_is_asked_at_most_nine_times_until_expiry(
+    left: int, cadence: Cadence
 ) -> None:
-    tenths = [0] * 10
-    for number in range(1_000):
-        share = renewed(f"T112{number:05}", generation + number, lifetime, 0.0) / lifetime
-        place = (share - WINDOW_OPENS) / (WINDOW_CLOSES - WINDOW_OPENS)
-        tenths[min(9, max(0, int(place * 10)))] += 1
-    assert min(tenths) > 40  # of 100 each: six standard deviations
-    assert max(tenths) < 160
+    now, asked = ISSUED, 0
+    while now < ISSUED + left:
+        now = unchanged_due_ms(ISSUED + left, now, cadence)
+        asked += 1
+    assert asked <= 9
 
 
-def test_an_account_moves_within_the_window_from_one_generation_to_the_next() -> None:
-    instants = {renewed("T11200001", generation, DAY * 1000) for generation in range(100)}
-    assert len(instants) == 100
+RENEW_AT, TEN_SECONDS = ISSUED + 9 * 3_600_000, Cadence(10)
+
+
+@given(st.integers(1, DAY * 1000), st.integers(1, DAY * 1000))
+def test_the_same_token_again_is_unchanged_and_lives_no_longer_than_is_known(
+    known: int, claimed: int
+) -> None:
+    known_ms, claimed_ms = ISSUED + known, ISSUED + claimed
+    due = due_after(RENEW_AT, claimed_ms, known_ms, ISSUED, TEN_SECONDS, is_same_token=True)
+    assert due == (unchanged_due_ms(min(known_ms, claimed_ms), ISSUED, TEN_SECONDS), True)
+
+
+@given(st.integers(1, DAY * 1000), st.integers(-DAY * 1000, 1000))
+def test_a_new_token_that_lives_no_longer_is_kept_and_asked_for_again_near_its_end(
+    known: int, longer: int
+) -> None:
+    expires_ms = ISSUED + known + longer
+    due = due_after(RENEW_AT, expires_ms, ISSUED + known, ISSUED, TEN_SECONDS, is_same_token=False)
+    assert due == (unchanged_due_ms(expires_ms, ISSUED, TEN_SECONDS), False)
+
+
+@given(st.integers(-DAY * 1000, DAY * 1000), st.integers(1001, DAY * 1000))
+def test_a_token_that_lives_longer_is_due_at_its_renewal(known: int, longer: int) -> None:
+    known_ms = ISSUED + known
+    due = due_after(RENEW_AT, known_ms + longer, known_ms, ISSUED, TEN_SECONDS, is_same_token=False)
+    assert due == (RENEW_AT, False)
+
+
+@given(st.floats(3.001, 30 * DAY), cadences)
+def test_an_attempt_leaves_room_for_a_sweep_and_a_retry_as_long_before_expiry(
+    left_seconds: float, cadence: Cadence
+) -> None:
+    left = int(left_seconds * 1000)
+    first = attempt_limit_seconds(ISSUED + left, ISSUED, cadence, is_retry=False)
+    retry = ISSUED + int((first + cadence.sweep_seconds) * 1000)
+    second = attempt_limit_seconds(ISSUED + left, retry, cadence, is_retry=True)
+    assert first - A_MILLISECOND <= second
+    assert first + cadence.sweep_seconds + second <= left / 1000 + 2 * A_MILLISECOND
+
+
+@given(lifetimes, cadences, shares)
+def test_a_renewal_that_is_a_sweep_late_is_given_a_whole_attempt(
+    lifetime: int, cadence: Cadence, share: float
+) -> None:
+    _, closes = window(lifetime / 1000, cadence)
+    late = closes + cadence.sweep_seconds + margin_seconds(lifetime) * share
+    now = ISSUED + int(late * 1000)
+    limit = attempt_limit_seconds(ISSUED + lifetime, now, cadence, is_retry=False)
+    assert limit >= attempt_seconds(lifetime, cadence) - A_MILLISECOND
+
+
+@given(st.integers(-30 * DAY * 1000, 0), cadences, st.booleans())
+def test_without_a_living_token_an_attempt_has_its_whole_time(
+    left: int, cadence: Cadence, is_retry: bool
+) -> None:
+    limit = attempt_limit_seconds(ISSUED + left, ISSUED, cadence, is_retry=is_retry)
+    assert limit == cadence.attempt_seconds

@@ -1,7 +1,9 @@
 """The sandbox without HTTP: time is passed in."""
 
 import json
+import time
 from base64 import b64encode
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -52,6 +54,25 @@ class Caller:
         path = f"{PARTNER}/auth/exchange_token"
         return self.post(path, f"Bearer {partner_token}", {"account_id": account})
 
+    def change(self, **options: Any) -> None:
+        self.state.options = self.state.options.model_copy(update=options)
+
+    def pages(self, limit: int) -> list[list[dict[str, Any]]]:
+        """Walk the whole list, as a client does that ends at a page that is not full."""
+        token = self.partner_token()
+        pages: list[list[dict[str, Any]]] = []
+        query = f"limit={limit}"
+        while not pages or len(pages[-1]) == limit:
+            if pages:
+                query = f"limit={limit}&starting_after={pages[-1][-1]['paging_token']}"
+            answer = self.get(f"{PARTNER}/management/accounts", token, query)
+            assert answer.status == 200, answer
+            pages.append(json.loads(answer.body))
+        return pages
+
+    def listed(self) -> dict[str, dict[str, Any]]:
+        return {element["account_id"]: element for page in self.pages(100) for element in page}
+
     def stats(self) -> dict[str, Any]:
         return self.state.calls.stats(START + self.at, accounts=True)
 
@@ -61,6 +82,16 @@ def token_of(answer: Answer) -> str:
     token = json.loads(answer.body)["access_token"]
     assert isinstance(token, str)
     return token
+
+
+def life_of(answer: Answer) -> int:
+    seconds = json.loads(answer.body)["expires_in"]
+    assert isinstance(seconds, int)
+    return seconds
+
+
+def account_ids(*numbers: int) -> list[str]:
+    return [f"T112{number:05}" for number in numbers]
 
 
 def code_of(answer: Answer) -> str:
@@ -103,6 +134,87 @@ def test_a_token_of_another_sandbox_is_unknown() -> None:
     assert code_of(Caller().exchange(Caller().partner_token())) == "unknown_token"
 
 
+def test_a_token_is_reissued_with_its_remaining_life_while_it_lives() -> None:
+    caller = Caller(reissue="remaining", lifetime_seconds=60)
+    partner_token = caller.partner_token()
+    first = token_of(caller.exchange(partner_token))
+    told = []
+    for caller.at in (0.0, 0.5, 10.0, 58.999, 59.001, 59.999):
+        answer = caller.exchange(partner_token)
+        assert token_of(answer) == first
+        told.append(life_of(answer))
+    assert told == [60, 59, 50, 1, 1, 1]
+
+    caller.at = 60.0
+    answer = caller.exchange(partner_token)
+    assert token_of(answer) != first
+    assert life_of(answer) == 60
+
+
+def test_a_lying_upstream_claims_the_full_life_for_a_token_that_ends_at_its_own_time() -> None:
+    caller = Caller(reissue="full", lifetime_seconds=60)
+    partner_token = caller.partner_token()
+    first = caller.exchange(partner_token)
+    caller.at = 59.999
+    assert caller.exchange(partner_token) == first
+    settings = f"{ACCOUNT}/management/settings"
+    assert caller.get(settings, token_of(first)).status == 200
+
+    caller.at = 60.0
+    assert code_of(caller.get(settings, token_of(first))) == "expired_token"
+    assert token_of(caller.exchange(partner_token)) != token_of(first)
+
+
+def test_each_account_gets_its_own_last_token_again() -> None:
+    caller = Caller(reissue="remaining")
+    partner_token = caller.partner_token()
+    first, second = (token_of(caller.exchange(partner_token, name)) for name in account_ids(1, 2))
+    assert first != second
+    assert token_of(caller.exchange(partner_token, "T11200001")) == first
+    assert token_of(caller.exchange(partner_token, "T11200002")) == second
+
+
+@pytest.mark.parametrize("reissue", ["remaining", "full"])
+def test_a_refresh_token_comes_again_with_its_exchange_token(reissue: str) -> None:
+    caller = Caller(reissue=reissue, refresh_tokens=True)
+    partner_token = caller.partner_token()
+    first, second = (json.loads(caller.exchange(partner_token).body) for _ in range(2))
+    assert first["refresh_token"] == second["refresh_token"]
+
+
+def test_a_token_issued_before_the_option_changed_is_reissued_with_what_it_was_given() -> None:
+    caller = Caller(lifetime_seconds=60)
+    partner_token = caller.partner_token()
+    caller.exchange(partner_token)
+    last = token_of(caller.exchange(partner_token))
+    caller.at = 20.0
+    caller.change(reissue="remaining", lifetime_seconds=600)
+    answer = caller.exchange(partner_token)
+    assert (token_of(answer), life_of(answer)) == (last, 40)
+    caller.change(reissue="full")
+    answer = caller.exchange(partner_token)
+    assert (token_of(answer), life_of(answer)) == (last, 60)
+    caller.change(reissue="never")
+    answer = caller.exchange(partner_token)
+    assert token_of(answer) != last
+    assert life_of(answer) == 600
+
+
+def test_refusals_and_faults_come_before_a_reissue() -> None:
+    caller = Caller(reissue="remaining")
+    partner_token = caller.partner_token()
+    caller.exchange(partner_token)
+    caller.change(error_share=1.0)
+    assert code_of(caller.exchange(partner_token)) == "injected_error"
+    caller.state.accounts.close([ACCOUNT])
+    assert code_of(caller.exchange(partner_token)) == "inactive_account"
+
+
+def test_partner_tokens_are_never_reissued() -> None:
+    caller = Caller(reissue="full")
+    assert caller.partner_token() != caller.partner_token()
+
+
 @pytest.mark.parametrize("audience", ["partner", "account"])
 def test_the_third_call_wants_the_audience_of_the_option(audience: str) -> None:
     caller = Caller(audience=audience, accepts="account")
@@ -132,6 +244,97 @@ def test_pages_hold_every_account_once() -> None:
     assert {(element["partner_id"], element["livemode"]) for element in listed} == {("T112", False)}
     assert all(element["deleted_at"] is None for element in listed)
     assert all(element["company"]["display_name"] for element in listed)
+
+
+def test_hidden_accounts_are_missing_from_full_pages_until_they_are_shown() -> None:
+    caller = Caller(accounts=25)
+    caller.state.accounts.hide(account_ids(1, 2, 9, 10, 11, 12, 25))
+    caller.state.accounts.show(account_ids(11))
+
+    pages = caller.pages(10)
+    assert [len(page) for page in pages] == [10, 9]
+    assert [element["account_id"] for page in pages for element in page] == account_ids(
+        *range(3, 9), 11, *range(13, 25)
+    )
+
+
+def test_a_walk_goes_on_after_an_account_that_was_hidden_meanwhile() -> None:
+    caller = Caller(accounts=9)
+    token = caller.partner_token()
+    last = caller.pages(3)[0][-1]
+    caller.state.accounts.hide(account_ids(3, 4))
+
+    query = f"limit=3&starting_after={last['paging_token']}"
+    page = json.loads(caller.get(f"{PARTNER}/management/accounts", token, query).body)
+    assert [element["account_id"] for element in page] == account_ids(5, 6, 7)
+
+
+def test_paging_tokens_outlast_every_change() -> None:
+    caller = Caller(accounts=6, inactive=1)
+    before = {name: element["paging_token"] for name, element in caller.listed().items()}
+    caller.state.accounts.hide(account_ids(1))
+    caller.state.accounts.close(account_ids(2))
+    caller.state.accounts.delete(account_ids(3))
+    after = {name: element["paging_token"] for name, element in caller.listed().items()}
+
+    assert after == {name: token for name, token in before.items() if name != ACCOUNT}
+
+
+def test_a_hidden_account_is_still_served() -> None:
+    caller = Caller()
+    caller.state.accounts.hide([ACCOUNT])
+    token = token_of(caller.exchange(caller.partner_token()))
+
+    settings = json.loads(caller.get(f"{ACCOUNT}/management/settings", token).body)
+    assert settings["active"] is True
+
+
+def test_an_account_is_refused_and_listed_as_inactive_while_it_is_closed() -> None:
+    caller = Caller(accounts=3, inactive=1)
+    token = caller.partner_token()
+    caller.state.accounts.open(account_ids(3))
+    caller.state.accounts.close(account_ids(1, 2))
+    caller.state.accounts.open(account_ids(2))
+
+    assert [element["active"] for element in caller.listed().values()] == [False, True, True]
+    refused = caller.exchange(token, ACCOUNT)
+    assert (refused.status, code_of(refused)) == (403, "inactive_account")
+    assert [caller.exchange(token, name).status for name in account_ids(2, 3)] == [200, 200]
+
+
+def test_a_deleted_account_keeps_its_first_instant_and_never_opens_again() -> None:
+    caller = Caller(accounts=3)
+    accounts = caller.state.accounts
+    accounts.delete(account_ids(2), START)
+    accounts.delete(account_ids(2), START + 60)
+    accounts.open(account_ids(2))
+
+    assert [(element["active"], element["deleted_at"]) for element in caller.listed().values()] == [
+        (True, None),
+        (False, "2027-01-15T08:00:00Z"),
+        (True, None),
+    ]
+    refused = caller.exchange(caller.partner_token(), "T11200002")
+    assert (refused.status, code_of(refused)) == (403, "inactive_account")
+
+
+def test_the_instant_of_a_deletion_is_now_unless_told() -> None:
+    caller = Caller(accounts=1)
+    earliest = int(time.time())
+    caller.state.accounts.delete([ACCOUNT])
+
+    deleted_at = datetime.fromisoformat(caller.listed()[ACCOUNT]["deleted_at"])
+    assert earliest <= deleted_at.timestamp() <= time.time()
+
+
+@pytest.mark.parametrize("name", ["hide", "show", "close", "open", "delete"])
+@pytest.mark.parametrize("stranger", ["T11200004", "T11300001", "P11200001", PARTNER, "T112", ""])
+def test_a_change_of_a_strangers_account_changes_nothing(name: str, stranger: str) -> None:
+    caller = Caller(accounts=3, inactive=1)
+    before = caller.listed()
+    with pytest.raises(ValueError, match=f"'{stranger}' is none of the partner's accounts"):
+        getattr(caller.state.accounts, name)([*account_ids(1, 2, 3), stranger])
+    assert caller.listed() == before
 
 
 def test_names_follow_the_seed() -> None:
@@ -220,6 +423,7 @@ def test_the_busiest_second_slides_and_leaves_the_settings_out() -> None:
     assert stats["max_calls_in_any_second"] == 4  # 0.6, 0.9, 1.5, 1.59: the one at 1.6 is outside
     assert stats["calls_per_second"] == 1
     assert stats["elapsed_seconds"] == 3.5
+    assert stats["started_at"] == START
     assert calls.stats(START + 4.0)["calls_per_second"] == 0
 
 
@@ -247,6 +451,7 @@ def test_rows_tell_arrivals_and_only_the_last_are_kept() -> None:
         {"latency_seconds": -1},
         {"latency_seconds": "inf"},
         {"lifetime_seconds": 0},
+        {"reissue": True},
         {"client_id": "with:colon"},
         {"unheard_of": 1},
     ],

@@ -7,29 +7,47 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ...config.errors import InputError
+from ...config.errors import InputError, SubtokensError
 from ...config.ids import checked_account_ids
 from ...tasks.accounts import discover_accounts
+from ...tasks.look import release
 from ...tasks.runtime import runtime
-from ...tasks.tokens.status import account_rows
-from ...tasks.waiting import release
+from ...tasks.tokens.accounts import account_rows
 from ..application import command_line_app
 
 accounts = typer.Typer(help="Which sub-accounts there are.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
 
 
+class HeldBackError(SubtokensError):
+    """Too many accounts are missing at once; an operator has to say that it is right."""
+
+
 @accounts.command()
-def discover(as_json: AsJson = False) -> None:
-    """Enrol every active sub-account that Dintero lists for the partner."""
+def discover(
+    as_json: AsJson = False,
+    drop_missing: Annotated[
+        bool, typer.Option(help="drop what Dintero no longer lists, however many those are")
+    ] = False,
+) -> None:
+    """Enrol every active sub-account that Dintero lists for the partner, and drop what is gone.
+
+    An account is gone when two complete listings in a row lack it. Many at once are held back.
+    """
     process = runtime()
-    counts = process.call(discover_accounts(process.fleet()))
+    work = discover_accounts(process.fleet(), command_line_app(), drop_missing=drop_missing)
+    found = process.call(work)
     if as_json:
-        typer.echo(json.dumps(counts))
+        typer.echo(json.dumps(found.as_dict()))
     else:
         typer.echo(
-            f"partner {counts['partner_id']}: {counts['listed']} listed, "
-            f"{counts['enrolled']} new, {counts['skipped']} skipped"
+            f"partner {found.partner_id}: {found.listed} listed, {found.enrolled} new, "
+            f"{found.skipped} skipped, {found.gone} gone"
+        )
+    if found.held_back:
+        raise HeldBackError(
+            f"{found.held_back} accounts are missing from the list, too many to drop without a "
+            "word: if that is right, subtokens accounts discover --drop-missing"
         )
 
 

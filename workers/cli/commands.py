@@ -10,7 +10,8 @@ from redis.exceptions import RedisError
 from ...config.errors import InputError, SettingsError, SubtokensError
 from .accounts import accounts
 from .exchange import exchange
-from .show import status, token
+from .show import explain, token
+from .status import status
 from .try_out import demo, sandbox
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NO_REDIS, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -26,6 +27,7 @@ cli = typer.Typer(
 cli.add_typer(accounts, name="accounts")
 cli.command()(exchange)
 cli.command()(status)
+cli.command()(explain)
 cli.command()(token)
 cli.command()(sandbox)
 cli.command()(demo)

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ...config.errors import InputError
 from ...config.ids import checked_account_ids
 from ...tasks.fleet import Fleet
+from ...tasks.look import look
 from ...tasks.runtime import runtime
-from ...tasks.tickets import publish_tickets
 from ...tasks.tokens.runs import RunSummary
 from ...tasks.tokens.status import fleet_status
 from ..application import command_line_app
@@ -31,6 +31,9 @@ def exchange(
         Path | None, typer.Option(help="a file with one id a line; - reads stdin")
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="every enrolled account")] = False,
+    retry: Annotated[
+        bool, typer.Option(help="also those that back off or are in quarantine; alone: only those")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="wait for the end, with a progress bar")] = True,
     timeout: Annotated[
         float | None, typer.Option(help="seconds until the run ends with what it has", min=0.1)
@@ -42,12 +45,18 @@ def exchange(
     """
     process = runtime()
     fleet = process.fleet()
-    chosen = _chosen(account_ids or [], file, fleet.partner.partner_id, everything=all_)
+    if retry and not (account_ids or file or all_):
+        chosen: list[str] | None = process.call(fleet.store.failing())
+        if not chosen:
+            typer.echo("no account's last attempt failed")
+            return
+    else:
+        chosen = _chosen(account_ids or [], file, fleet.partner.partner_id, everything=all_)
     app = command_line_app()
     run_id = str(uuid4())
     timeout_seconds = timeout or process.settings.run_timeout_seconds
-    process.call(_start(fleet, run_id, chosen, timeout_seconds))
-    publish_tickets(fleet, app)
+    process.call(_start(fleet, run_id, chosen, timeout_seconds, is_retry=retry))
+    process.call(look(fleet, app))
     if not wait:
         typer.echo(run_id)
         return
@@ -58,13 +67,13 @@ def exchange(
 
 
 async def _start(
-    fleet: Fleet, run_id: str, chosen: list[str] | None, timeout_seconds: float
+    fleet: Fleet, run_id: str, chosen: list[str] | None, timeout_seconds: float, *, is_retry: bool
 ) -> None:
     await fleet.runs.open(run_id, timeout_seconds, continuation="")
     if chosen is None:
-        await fleet.runs.request_all(run_id)
+        await fleet.runs.request_all(run_id, is_retry=is_retry)
     else:
-        await fleet.runs.request(run_id, chosen)
+        await fleet.runs.request(run_id, chosen, is_retry=is_retry)
     await fleet.runs.seal(run_id)
 
 
@@ -97,7 +106,7 @@ def follow(fleet: Fleet, run_id: str, console: Console) -> RunSummary:
 
 
 async def _why_nothing_happens(fleet: Fleet) -> str:
-    status = await fleet_status(fleet.store)
+    status = await fleet_status(fleet.store, fleet.rate.per_second)
     if status.paused_seconds:
         return f"paused: {status.pause_reason}"
     return "is a worker running? celery -A subtokens.workers worker"
@@ -107,7 +116,7 @@ def _chosen(
     account_ids: list[str], file: Path | None, partner_id: str, *, everything: bool
 ) -> list[str] | None:
     if [bool(account_ids), file is not None, everything].count(True) != 1:
-        raise InputError("name account ids, or --file, or --all: one of the three")
+        raise InputError("name account ids, or --file, or --all, or --retry: one of them")
     if everything:
         return None
     if file is None:

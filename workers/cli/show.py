@@ -1,4 +1,4 @@
-"""`subtokens status` and `subtokens token`: look, without changing anything."""
+"""`subtokens explain` and `subtokens token`: look at one account, without changing anything."""
 
 import json
 import time
@@ -10,24 +10,26 @@ from rich.table import Table
 
 from ...config.ids import checked_account_id
 from ...tasks.runtime import runtime
+from ...tasks.tokens.explain import account_facts
 from ...tasks.tokens.reader import TokenReader
-from ...tasks.tokens.status import fleet_status
 from .accounts import AsJson
 
 
-def status(as_json: AsJson = False) -> None:
-    """Tell how the fleet stands: valid tokens, what is due, what fails."""
+def explain(
+    account_id: Annotated[str, typer.Argument(help="an id such as T11200001")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell in words how an account stands, what comes next and why then, and who is at it.
+
+    Example: subtokens explain T11200001
+    """
     process = runtime()
-    fleet = process.call(fleet_status(process.fleet().store))
-    if as_json:
-        typer.echo(json.dumps(fleet.as_dict()))
-        return
-    table = Table(show_header=False, box=None, title=f"partner {fleet.partner_id}")
-    for name, value in fleet.as_dict().items():
-        if name != "partner_id":
-            shown = f"{value:.1f}" if isinstance(value, float) else str(value)
-            table.add_row(name.replace("_", " "), shown if value is not None else "-")
-    Console().print(table)
+    fleet = process.fleet()
+    checked = checked_account_id(account_id, fleet.partner.partner_id)
+    facts = process.call(account_facts(fleet.store, checked))
+    typer.echo(json.dumps(facts.as_dict()) if as_json else "\n".join(facts.sentences()))
+    if facts.due_score is None:
+        raise typer.Exit(1)
 
 
 def token(

@@ -18,6 +18,10 @@ def sandbox(
     errors: Annotated[float, typer.Option(help="share of calls answered 500")] = 0.0,
     throttled: Annotated[float, typer.Option(help="share of calls answered 429")] = 0.0,
     refresh_tokens: Annotated[bool, typer.Option(help="issue refresh tokens")] = False,
+    reissue: Annotated[
+        Literal["never", "remaining", "full"],
+        typer.Option(help="repeat a token while it lives, with its remaining or full lifetime"),
+    ] = "never",
     audience: Annotated[
         Literal["partner", "account"], typer.Option(help="audience the account token needs")
     ] = "partner",
@@ -39,6 +43,7 @@ def sandbox(
             error_share=errors,
             throttle_share=throttled,
             refresh_tokens=refresh_tokens,
+            reissue=reissue,
             audience=audience,
             accepts=accepts,
             seed=seed,
@@ -62,6 +67,10 @@ def sandbox(
 def demo(
     accounts: Annotated[int, typer.Option(min=1, max=99_999, help="how many sub-accounts")] = 500,
     rate: Annotated[float, typer.Option(min=1, help="upstream calls a second")] = 250.0,
+    watch: Annotated[int, typer.Option(min=1, help="seconds to watch the renewals")] = 40,
 ) -> None:
-    """See the main job work: discovery, exchange by two workers, a chained batch job."""
-    raise typer.Exit(run_demo(accounts, rate))
+    """See it work: discovery, exchange by Celery workers, a chained batch job, and renewals.
+
+    Example: subtokens demo --accounts 2000 --rate 1000
+    """
+    raise typer.Exit(run_demo(accounts, rate, watch))

@@ -1,4 +1,4 @@
-"""A user's own Celery app, as the demo's workers run it: two lines bring subtokens in."""
+"""A user's own Celery app, as the demo's workers run it: three lines bring subtokens in."""
 
 import asyncio
 import os
@@ -6,7 +6,7 @@ import os
 import httpx
 from celery import Celery
 
-from subtokens import TokenReader
+from subtokens import TokenReader, beat_schedule
 
 app = Celery(
     "batch",
@@ -14,6 +14,7 @@ app = Celery(
     backend=os.environ["SUBTOKENS_BROKER_URL"],
     include=["subtokens.tasks"],
 )
+app.conf.beat_schedule = beat_schedule()
 app.conf.broker_connection_retry_on_startup = True
 
 

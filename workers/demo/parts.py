@@ -1,4 +1,4 @@
-"""What the demo starts: a private Redis, the sandbox, and two worker processes."""
+"""What the demo starts: a private Redis, the sandbox, workers for each lane, and beat."""
 
 import base64
 import json
@@ -16,7 +16,9 @@ from ..private_redis import PrivateRedis
 from ..processes import Child
 from ..sandbox import SandboxOptions
 
-WORKERS = 2
+_BATCH = "subtokens.workers.demo.batch"
+# A process of its own for sweeps and renewals: they never wait behind a fan-out.
+_WORKERS = {"renewals": "subtokens.sweep,subtokens.renew", "batch": "celery,subtokens.exchange"}
 _READY_SECONDS = 30.0
 
 
@@ -44,6 +46,7 @@ def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
             Child.python(
                 "subtokens.workers.sandbox",
                 *(f"--accounts={options.accounts}", f"--latency-seconds={options.latency_seconds}"),
+                f"--lifetime-seconds={options.lifetime_seconds}",
                 environment=base,
                 log=folder / "sandbox.log",
             )
@@ -60,18 +63,29 @@ def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
             "SUBTOKENS_ENCRYPTION_KEYS": "demo:"
             + base64.b64encode(secrets.token_bytes(32)).decode(),
         }
-        workers = []
-        for number in range(1, WORKERS + 1):
-            worker = Child.python(
+
+        def celery(name: str, *command: str) -> Child:
+            child = Child.python(
                 "celery",
-                *("-A", "subtokens.workers.demo.batch", "worker"),
-                *("--concurrency=1", "--loglevel=INFO", f"--hostname=worker{number}@demo"),
+                "-A",
+                _BATCH,
+                *command,
                 environment=environment,
-                log=folder / f"worker{number}.log",
+                log=folder / f"{name}.log",
             )
             # Nothing here is worth a warm shutdown, which waits for a ticket under way.
-            stack.callback(worker.kill)
-            workers.append(worker)
+            stack.callback(child.kill)
+            return child
+
+        workers = [
+            celery(
+                name,
+                *("worker", f"--hostname={name}@demo", "--queues", queues),
+                *("--concurrency=2", "--loglevel=INFO", "--without-mingle", "--without-gossip"),
+            )
+            for name, queues in _WORKERS.items()
+        ]
+        celery("beat", "beat", "--loglevel=INFO", "--schedule", str(folder / "beat"))
         for worker in workers:
             _await(worker, lambda said: "ready." in said)
         yield Parts(environment, base_url.removesuffix("/v1"))

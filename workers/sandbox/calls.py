@@ -58,6 +58,7 @@ class Calls:
     def stats(self, now: float, *, accounts: bool = False) -> dict[str, Any]:
         """Sum up; the calls of each account only when asked, as there may be 99,999 of them."""
         summary: dict[str, Any] = {
+            "started_at": self._started_at,
             "elapsed_seconds": round(now - self._started_at, 6),
             "total": self._last,
             "calls": {kind: statuses.total() for kind, statuses in self._statuses.items()},

@@ -1,8 +1,17 @@
-"""What a sandbox is told when it starts."""
+"""What a sandbox is told when it starts, and in part while it runs."""
 
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+#: What may change while the sandbox runs; the rest holds from its start to its end.
+CHANGEABLE = (
+    "lifetime_seconds",
+    "latency_seconds",
+    "error_share",
+    "throttle_share",
+    "reissue",
+)
 
 
 class SandboxOptions(BaseModel):
@@ -19,13 +28,16 @@ class SandboxOptions(BaseModel):
     client_id: str = Field(default="sandbox-client-id", min_length=1, pattern=r"\A[^:]+\z")
     client_secret: str = Field(default="sandbox-client-secret", min_length=1, repr=False)
     accounts: int = Field(default=500, ge=0, le=99_999)
-    inactive: int = Field(default=0, ge=0)  # how many of the accounts, counted from the last
+    inactive: int = Field(default=0, ge=0)  # so many start closed, counted from the last
     lifetime_seconds: int = Field(default=14_400, ge=1)
     partner_lifetime_seconds: int = Field(default=14_400, ge=1)
     latency_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     error_share: float = Field(default=0.0, ge=0, le=1)
     throttle_share: float = Field(default=0.0, ge=0, le=1)
     refresh_tokens: bool = False
+    # What an exchange gives while the account's last token lives: a new one, or that one again with
+    # the seconds left to it, or, as a lying upstream does, with those it had when it was issued.
+    reissue: Literal["never", "remaining", "full"] = "never"
     audience: Literal["partner", "account"] = "partner"
     accepts: Literal["exchange", "account"] = "exchange"
     token_bytes: int = Field(default=800, ge=300, le=16_000)

@@ -1,7 +1,6 @@
 """The sandbox over HTTP: reads requests, waits the latency out, writes answers."""
 
 import asyncio
-import json
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from . import backstage
 from .checks import MAX_BODY_BYTES, Call
 from .options import SandboxOptions
 from .state import Answer, SandboxState
@@ -27,6 +27,8 @@ class Sandbox:
     base_url: str
     stats_url: str
     calls_url: str
+    options_url: str
+    accounts_url: str
     state: SandboxState
 
 
@@ -53,8 +55,15 @@ async def serving(
     )
     origin = f"http://{options.host}:{listener.sockets[0].getsockname()[1]}"
     try:
-        own = f"{origin}/__sandbox"
-        yield Sandbox(f"{origin}/v1", f"{own}/stats", f"{own}/calls", state)
+        own = origin + backstage.PATH
+        yield Sandbox(
+            base_url=f"{origin}/v1",
+            stats_url=f"{own}stats",
+            calls_url=f"{own}calls",
+            options_url=f"{own}options",
+            accounts_url=f"{own}accounts",
+            state=state,
+        )
     finally:
         listener.close()
         await server.shutdown(_CLOSING_SECONDS)
@@ -91,23 +100,24 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def _handler(
     state: SandboxState, clock: Clock
 ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-    latency = state.options.latency_seconds
-
     async def handle(request: web.BaseRequest) -> web.Response:
         path = request.path
-        if path.startswith("/__sandbox/"):
-            return _report(request, state, clock())
+        is_backstage = path.startswith(backstage.PATH)
+        # Backstage, a body may name every account; there its size is the tests' own business.
+        body = await (request.content.read() if is_backstage else _body(request))
         call = Call(
             request.method,
             path,
             request.rel_url.raw_query_string,
             request.headers.get("Authorization", ""),
             request.headers.get("Content-Type", ""),
-            await _body(request),
+            body,
         )
+        if is_backstage:
+            return _response(backstage.answer(state, call, clock()))
         answer = state.answer(call, clock())  # counted on arrival, sent after the latency
-        if latency:
-            await asyncio.sleep(latency)
+        if latency_seconds := state.options.latency_seconds:
+            await asyncio.sleep(latency_seconds)
         return _response(answer)
 
     return handle
@@ -124,15 +134,3 @@ async def _body(request: web.BaseRequest) -> bytes | None:
 def _response(answer: Answer) -> web.Response:
     headers = {"Content-Type": "application/json", **answer.headers}
     return web.Response(body=answer.body, status=answer.status, headers=headers)
-
-
-def _report(request: web.BaseRequest, state: SandboxState, now: float) -> web.Response:
-    report: object
-    after = request.query.get("after", "0")
-    if request.method == "GET" and request.path == "/__sandbox/stats":
-        report = state.calls.stats(now, accounts=request.query.get("accounts") == "1")
-    elif request.method == "GET" and request.path == "/__sandbox/calls" and after.isdecimal():
-        report = state.calls.rows(int(after))
-    else:
-        return web.Response(status=404)
-    return web.Response(body=json.dumps(report).encode(), content_type="application/json")

@@ -7,7 +7,7 @@ https://docs.dintero.com/docs/partners/partners-merchant-api-access say what is 
 import json
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from . import checks
 from .accounts import ACCOUNT_ID, PARTNER_ID, Accounts
@@ -25,6 +25,17 @@ class Answer:
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, content: object) -> Self:
+        """Answer 200 with that content."""
+        return cls(200, json.dumps(content).encode())
+
+    @classmethod
+    def of_refusal(cls, refused: Refused) -> Self:
+        """Answer with the error that was raised."""
+        error = {"error": {"message": refused.message, "code": refused.code}}
+        return cls(refused.status, json.dumps(error).encode(), refused.headers)
+
 
 @dataclass(slots=True)
 class _Visit:
@@ -37,7 +48,10 @@ class _Visit:
 
 
 class SandboxState:
-    """One partner, its accounts, its tokens and the count of its calls. Times are Unix seconds."""
+    """One partner, its accounts, its tokens and the count of its calls. Times are Unix seconds.
+
+    `options` is read at each call, and may be replaced by one that differs in what is CHANGEABLE.
+    """
 
     def __init__(self, options: SandboxOptions, started_at: float) -> None:
         self.options = options
@@ -46,16 +60,15 @@ class SandboxState:
         )
         self.tokens = Tokens(options.token_bytes)
         self.calls = Calls(started_at)
+        self._last_exchanges: dict[str, tuple[dict[str, Any], float]] = {}  # the answer, its end
 
     def answer(self, call: Call, now: float) -> Answer:
         """Check, count and answer one call that arrived at `now`."""
         visit = _Visit(call, now)
         try:
-            answer, reason = Answer(200, json.dumps(self._serve(visit)).encode()), ""
+            answer, reason = Answer.of(self._serve(visit)), ""
         except Refused as refused:
-            error = {"error": {"message": refused.message, "code": refused.code}}
-            answer = Answer(refused.status, json.dumps(error).encode(), refused.headers)
-            reason = refused.code
+            answer, reason = Answer.of_refusal(refused), refused.code
         self.calls.record(visit.kind, visit.account, answer.status, reason, now)
         return answer
 
@@ -99,10 +112,25 @@ class SandboxState:
         self._name_account(visit, account)
         checks.expect_own(self.accounts, account)
         self._maybe_fail(visit)
+        return self._last_exchange(visit) or self._new_exchange(visit)
+
+    def _last_exchange(self, visit: _Visit) -> dict[str, Any] | None:
+        """Give the account's last answer again, where the options say so and its token lives."""
+        if self.options.reissue == "never":
+            return None
+        answer, expires_at = self._last_exchanges.get(visit.account, ({}, 0.0))
+        if visit.now >= expires_at:
+            return None
+        if self.options.reissue == "full":
+            return answer
+        return answer | {"expires_in": max(1, int(expires_at - visit.now))}
+
+    def _new_exchange(self, visit: _Visit) -> dict[str, Any]:
         answer = self._token_answer(visit, "exchange", self.options.lifetime_seconds)
+        expires_at = visit.now + self.options.lifetime_seconds
         if self.options.refresh_tokens:
-            expires_at = visit.now + self.options.lifetime_seconds
-            answer["refresh_token"] = self.tokens.issue("refresh", account, expires_at)
+            answer["refresh_token"] = self.tokens.issue("refresh", visit.account, expires_at)
+        self._last_exchanges[visit.account] = answer, expires_at
         return answer
 
     def _account_token(self, visit: _Visit, owner: str) -> object:

@@ -1,43 +1,61 @@
--- ARGV: now, lease ms, want, rate, burst
--- Takes permits for a call each, then as many due accounts, leased until now + lease.
--- First those due by the clock, earliest expiry first (no token at all is earliest), so that a
--- renewal never stands behind a fan-out; then those that runs asked for, longest wait first.
--- Returns {generation, first µs, spacing µs, wait µs, account, attempts, …}.
-local now, lease, want = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local rate, burst = tonumber(ARGV[4]), tonumber(ARGV[5])
+-- ARGV: now, lease ms, want, lane, holder, rate, burst
+-- Takes permits for a call each, then as many due accounts of the lane, leased until now + lease.
+-- Renewals go by the earliest expiry; what was asked for, by the longest wait.
+-- Returns {generation, first µs, spacing µs, wait µs, then for each account
+-- {account, covered until, attempts, repeats, history, fingerprint, expiry when quarantined}}.
+local now, lease, want, lane = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local holder, rate, burst = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local PAGE, PAGES = 500, 4
 
-local due = redis.call('ZRANGE', DUE, 0, now, 'BYSCORE', 'LIMIT', 0, want * 2, 'WITHSCORES')
-local candidates, accounts = {}, {}
-for i = 1, #due, 2 do
-  accounts[#accounts + 1] = due[i]
-  candidates[#candidates + 1] = { due[i], due[i + 1] }
+-- In a backlog, who expires first is found by the index by expiry; it also lists who is claimed
+-- or backing off, so that the search is bounded, and what it misses is taken as it became due.
+local function earliest_of_backlog(due)
+  local chosen, is_chosen = {}, {}
+  local function choose(account)
+    if #chosen < want and not is_chosen[account] then
+      chosen[#chosen + 1], is_chosen[account] = account, true
+    end
+  end
+  for page = 0, PAGES - 1 do
+    local accounts =
+      redis.call('ZRANGE', EXPIRY, 0, '+inf', 'BYSCORE', 'LIMIT', page * PAGE, PAGE)
+    if #accounts == 0 or #chosen == want then break end
+    local scores = redis.call('ZMSCORE', DUE, unpack(accounts))
+    for i, account in ipairs(accounts) do
+      local score = tonumber(scores[i])
+      if score and score >= 0 and score <= now then choose(account) end
+    end
+  end
+  for _, account in ipairs(due) do choose(account) end
+  return chosen
 end
-if #accounts > 0 then
-  local expiries = redis.call('ZMSCORE', EXPIRY, unpack(accounts))
-  for i, candidate in ipairs(candidates) do candidate[3] = tonumber(expiries[i] or 0) end
-  table.sort(candidates, function(a, b)
-    if a[3] ~= b[3] then return a[3] < b[3] end
-    return a[1] < b[1]
+
+local function by_expiry(due)
+  if #due < 2 then return due end
+  if #due > want then return earliest_of_backlog(due) end
+  local expiries, expiry_of = redis.call('ZMSCORE', EXPIRY, unpack(due)), {}
+  for i, account in ipairs(due) do expiry_of[account] = tonumber(expiries[i]) or now end
+  table.sort(due, function(a, b)
+    if expiry_of[a] ~= expiry_of[b] then return expiry_of[a] < expiry_of[b] end
+    return a < b
   end)
-end
-if #candidates < want then
-  local asked = redis.call('ZRANGE', DUE, '(0', '-inf', 'BYSCORE', 'REV',
-    'LIMIT', 0, want - #candidates, 'WITHSCORES')
-  for i = 1, #asked, 2 do candidates[#candidates + 1] = { asked[i], asked[i + 1] } end
+  return due
 end
 
-local wanted = math.min(want, #candidates)
-if wanted == 0 then return { '0', 0, 0, 0 } end
-local granted, first, spacing, wait = reserve(rate, burst, wanted)
+local due = due_accounts(lane, now, lane == 'renew' and want + 1 or want)
+if #due == 0 then return { '0', 0, 0, 0 } end
+local granted, first, spacing, wait = reserve(lane, now, rate, burst, math.min(want, #due))
 if granted == 0 then return { '0', 0, 0, wait } end
+if lane == 'renew' then due = by_expiry(due) end
 
 local generation = next_generation()
 local claim = { generation, first, spacing, 0 }
 for i = 1, granted do
-  local account, score = candidates[i][1], candidates[i][2]
-  redis.call('HSET', CLAIMS, account, generation .. ' ' .. score)
-  redis.call('ZADD', DUE, 'XX', now + lease, account)
-  claim[#claim + 1] = account
-  claim[#claim + 1] = tonumber(redis.call('HGET', STATE .. account, 'attempts') or 0)
+  local account = due[i]
+  local score = redis.call('ZSCORE', DUE, account)
+  redis.call('HSET', CLAIMS, account, generation .. ' ' .. score .. ' ' .. holder)
+  redis.call('ZADD', DUE, 'XX', in_lane_of(score, now + lease), account)
+  claim[#claim + 1] = { account, redis.call('ZSCORE', EXPIRY, account), unpack(redis.call('HMGET',
+    STATE .. account, 'attempts', 'repeats', 'history', 'fingerprint', 'expires_at')) }
 end
 return claim

@@ -1,21 +1,32 @@
--- ARGV: now, then account, generation, sealed record, expires at, renew at, …
--- Stores each token whose claim is still ours. Returns {how many were stored, run, …}.
+-- ARGV: now, then account, generation, sealed record or '', expires at, due at, fingerprint, …
+-- Settles each account whose claim is still ours; without a record the token that is there stays.
+-- Returns {how many were ours, run, …}.
 local now = tonumber(ARGV[1])
 local stored = 0
-for i = 2, #ARGV, 5 do
-  local account, generation, expires_at = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 3])
+for i = 2, #ARGV, 6 do
+  local account, generation, sealed = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local expires_at, key = tonumber(ARGV[i + 3]), STATE .. account
   if claimed_score(account, generation) then
     stored = stored + 1
     redis.call('HDEL', CLAIMS, account)
-    if expires_at > now then
-      redis.call('SET', TOKEN .. account, ARGV[i + 2], 'PX', expires_at - now)
-    end
-    redis.call('ZADD', EXPIRY, expires_at, account)
     redis.call('ZADD', DUE, 'XX', ARGV[i + 4], account)
-    redis.call('HSET', STATE .. account, 'generation', generation, 'attempts', 0,
-      'outcome', 'exchanged', 'outcome_at', now)
-    redis.call('SREM', FAILING, account)
+    leave_quarantine(account, now)
+    if sealed == '' then
+      note_attempt(account, now, 'unchanged')
+    else
+      local covered_until = tonumber(redis.call('ZSCORE', EXPIRY, account)) or now
+      count_gap(covered_until, now)
+      count(covered_until < 0 and 'exchanged' or 'renewed', 1)
+      if expires_at > now then redis.call('SET', TOKEN .. account, sealed, 'PX', expires_at - now) end
+      redis.call('ZADD', EXPIRY, math.max(expires_at, now), account)
+      redis.call('HSET', key, 'generation', generation, 'fingerprint', ARGV[i + 5])
+      note_attempt(account, now, 'exchanged')
+    end
+    if redis.call('SREM', FAILING, account) == 1 then
+      redis.call('HDEL', key, 'attempts', 'repeats', 'is_final', 'expires_at')
+    end
     settle(account, now, nil)
   end
 end
+write_counts()
 return { stored, unpack(ended) }

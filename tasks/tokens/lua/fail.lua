@@ -1,18 +1,25 @@
--- ARGV: now, then account, generation, due at, reason, '1' if its runs should not wait, …
+-- ARGV: now, then account, generation, due at, reason, repeats, '1' if the account is to blame,
+-- '1' if it is to be quarantined, …
 -- Schedules the next attempt of each account whose claim is still ours; the old token stays.
 -- Returns {how many were ours, run, …}.
 local now = tonumber(ARGV[1])
 local failed = 0
-for i = 2, #ARGV, 5 do
-  local account, due_at, reason = ARGV[i], ARGV[i + 2], ARGV[i + 3]
-  if claimed_score(account, ARGV[i + 1]) then
+for i = 2, #ARGV, 7 do
+  local account, due_at, reason = ARGV[i], tonumber(ARGV[i + 2]), ARGV[i + 3]
+  local key = STATE .. account
+  local score = claimed_score(account, ARGV[i + 1])
+  if score then
     failed = failed + 1
     redis.call('HDEL', CLAIMS, account)
-    redis.call('ZADD', DUE, 'XX', due_at, account)
+    redis.call('ZADD', DUE, 'XX', in_lane_of(score, due_at), account)
     redis.call('SADD', FAILING, account)
-    redis.call('HINCRBY', STATE .. account, 'attempts', 1)
-    redis.call('HSET', STATE .. account, 'outcome', reason, 'outcome_at', now)
-    if ARGV[i + 4] == '1' then settle(account, now, reason) end
+    redis.call('HINCRBY', key, 'attempts', 1)
+    redis.call('HSET', key, 'repeats', ARGV[i + 4], 'is_final', ARGV[i + 5])
+    note_attempt(account, now, reason)
+    if ARGV[i + 6] == '1' then enter_quarantine(account, now) end
+    if ARGV[i + 5] == '1' then settle(account, now, reason) end
   end
 end
+count('failed', failed)
+write_counts()
 return { failed, unpack(ended) }

@@ -1,11 +1,14 @@
 -- Stands before every script: names the keys (see keys.py) and what several scripts do.
 local DUE, EXPIRY, CLAIMS, GENERATION, LIMITER = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local RUNS, TICKETS, FOLLOW_UP, FORGOTTEN = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local FAILING, PARTNER, PARTNER_LOCK = KEYS[10], KEYS[11], KEYS[12]
-local TOKEN, STATE, RUN = KEYS[13], KEYS[14], KEYS[15] -- prefixes; an id follows
+local RUNS, RENEW_TICKETS, EXCHANGE_TICKETS, FOLLOW_UP = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local FORGOTTEN, ABSENT, FAILING, QUARANTINE, FLEET = KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
+local PARTNER, PARTNER_LOCK = KEYS[15], KEYS[16]
+local TOKEN, STATE, RUN = KEYS[17], KEYS[18], KEYS[19] -- prefixes; an id follows
 
 local RUN_KEPT_MS = 48 * 3600 * 1000
-local HORIZON_US = 250000
+local ATTEMPTS_KEPT = '^%S+ ?%S*' -- of the history, before the newest
+local HORIZON_US, YIELDING_HORIZON_US, URGENT_HORIZON_US = 250000, 100000, 350000
+local SHARE = 0.8 -- of the rate, for a lane while the other has work too
 
 local function server_us()
   local time = redis.call('TIME')
@@ -20,13 +23,79 @@ local function next_generation()
   return generation
 end
 
+-- A due score's sign is its lane: above zero a renewal, below zero what somebody asked for.
+-- Its magnitude is the instant from which it is due.
+local function in_lane_of(score, instant)
+  if tonumber(score) < 0 then return -instant end
+  return instant
+end
+
+local function due_accounts(lane, now, most)
+  if lane == 'renew' then
+    return redis.call('ZRANGE', DUE, 0, now, 'BYSCORE', 'LIMIT', 0, most)
+  end
+  return redis.call('ZRANGE', DUE, '(0', -now, 'BYSCORE', 'REV', 'LIMIT', 0, most)
+end
+
+local function due_count(lane, now)
+  if lane == 'renew' then return redis.call('ZCOUNT', DUE, 0, now) end
+  return redis.call('ZCOUNT', DUE, -now, '(0')
+end
+
 -- The due score from before the claim if `generation` still holds the account, else nil.
 local function claimed_score(account, generation)
   local claim = redis.call('HGET', CLAIMS, account)
   if not claim then return nil end
-  local holder, score = string.match(claim, '^(%d+) (%S+)$')
+  local holder, score = string.match(claim, '^(%d+) (%S+)')
   if holder == generation then return score end
   return nil
+end
+
+local counted = {} -- what this script adds to the fleet's totals
+
+local function count(total, by) counted[total] = (counted[total] or 0) + by end
+
+local function write_counts()
+  for total, by in pairs(counted) do redis.call('HINCRBY', FLEET, total, string.format('%.0f', by)) end
+end
+
+-- The index by expiry says until when an account is covered; below zero: never was, since then.
+local function count_gap(covered_until, now)
+  if covered_until < 0 then
+    count('onboarding_ms', now + covered_until)
+  elseif covered_until < now then
+    count('uncovered_ms', now - covered_until)
+    count('lapses', 1)
+  end
+end
+
+-- Quarantined accounts stand in an index of their own: they must neither hide the harm done to
+-- the others nor stand before them where the earliest expiry goes first.
+local function enter_quarantine(account, now)
+  local covered_until = tonumber(redis.call('ZSCORE', EXPIRY, account))
+  if not covered_until then return end
+  count_gap(covered_until, now)
+  redis.call('ZREM', EXPIRY, account)
+  redis.call('ZADD', QUARANTINE, math.max(covered_until, now), account)
+  redis.call('HSET', STATE .. account, 'quarantined_at', now, 'expires_at', covered_until)
+end
+
+local function leave_quarantine(account, now)
+  local covered_until = tonumber(redis.call('ZSCORE', QUARANTINE, account))
+  if not covered_until then return end
+  if covered_until < now then count('quarantined_ms', now - covered_until) end
+  covered_until = math.max(covered_until, now)
+  if redis.call('HEXISTS', STATE .. account, 'generation') == 0 then covered_until = -now end
+  redis.call('ZREM', QUARANTINE, account)
+  redis.call('ZADD', EXPIRY, covered_until, account)
+  redis.call('HDEL', STATE .. account, 'quarantined_at')
+end
+
+local function note_attempt(account, now, outcome)
+  local key = STATE .. account
+  local earlier = string.match(redis.call('HGET', key, 'history') or '', ATTEMPTS_KEPT)
+  local attempt = string.format('%.0f', now) .. ':' .. outcome
+  redis.call('HSET', key, 'history', earlier and attempt .. ' ' .. earlier or attempt)
 end
 
 local ended = {} -- runs that this script has ended
@@ -68,23 +137,52 @@ local function settle(account, now, reason)
   end
 end
 
+-- Ends runs that are past their deadline; returns the runs that may be released.
+local function ripe_runs(now)
+  local ripe = {}
+  for _, run in ipairs(redis.call('ZRANGE', RUNS, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)) do
+    if redis.call('EXISTS', RUN .. run) == 0 then
+      redis.call('ZREM', RUNS, run)
+    else
+      redis.call('HSETNX', RUN .. run, 'ended_at', now)
+      ripe[#ripe + 1] = run
+    end
+  end
+  return ripe
+end
+
 -- GCRA with reservations: grants up to `want` instants within the horizon.
 -- Returns how many, when the first is (µs from now; below 0: at once), the spacing in µs, and,
 -- where none is granted, how long to wait before asking again in µs.
 -- Instants that lie in the past are the burst, saved up while nobody called.
-local function reserve(rate, burst, want)
+-- While both lanes have work, each is metered to its share, and renewals reserve further ahead.
+local function reserve(lane, now_ms, rate, burst, want)
   local now = server_us()
   local spacing = 1000000 / rate
+  local other = lane == 'renew' and 'exchange' or 'renew'
+  local is_contested = #due_accounts(other, now_ms, 1) > 0
   local horizon = math.max(HORIZON_US, spacing)
-  local kept = redis.call('HMGET', LIMITER, 'next_at', 'paused_until')
+  if is_contested and lane == 'renew' then horizon = math.max(URGENT_HORIZON_US, 2 * spacing) end
+  if is_contested and lane == 'exchange' then horizon = math.max(YIELDING_HORIZON_US, spacing) end
+
+  local meter, metered_spacing = lane .. '_next_at', spacing / SHARE
+  local kept = redis.call('HMGET', LIMITER, 'next_at', 'paused_until', meter)
   local first = math.max(tonumber(kept[1]) or 0, now - burst * spacing)
   first = math.max(first, tonumber(kept[2]) or 0)
   local room = math.floor((now + horizon - first) / spacing) + 1
   local granted = math.min(want, room, math.max(1, math.floor(rate * HORIZON_US / 1000000)))
-  if granted < 1 then
-    return 0, 0, 0, math.ceil(first - now - horizon + 1)
+  local opens_in = first - now - horizon
+  local metered = math.max(tonumber(kept[3]) or 0, now)
+  if is_contested then
+    granted = math.min(granted, math.floor((now + horizon - metered) / metered_spacing) + 1)
+    opens_in = math.max(opens_in, metered - now - horizon)
   end
+  if granted < 1 then return 0, 0, 0, math.ceil(math.max(opens_in, 0) + 1) end
+
   redis.call('HSET', LIMITER, 'next_at', string.format('%.0f', first + granted * spacing))
+  if is_contested then
+    redis.call('HSET', LIMITER, meter, string.format('%.0f', metered + granted * metered_spacing))
+  end
   redis.call('PEXPIRE', LIMITER, 3600 * 1000)
   return granted, math.floor(first - now), math.ceil(spacing), 0
 end

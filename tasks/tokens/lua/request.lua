@@ -1,7 +1,9 @@
--- ARGV: run, now, account, …
+-- ARGV: run, now, '1' for a retry, account, …
 -- Attaches the run to each account and makes the account due, unless it is in flight already.
--- A repeat changes nothing. Returns how many are open.
-local run, now = ARGV[1], tonumber(ARGV[2])
+-- An account that backs off for a fault of its own has failed for this run, and one that backs
+-- off for another's keeps its instant; a retry clears both. A repeat changes nothing.
+-- Returns how many are open.
+local run, now, is_retry = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local key = RUN .. run
 
 local function is_settled(account)
@@ -23,19 +25,34 @@ local function still_waiting(attached)
   return waiting
 end
 
-for i = 3, #ARGV do
+local function attach(account, attached)
+  file_under(run, 'open', account)
+  local waiting = still_waiting(attached)
+  waiting[#waiting + 1] = run
+  redis.call('HSET', STATE .. account, 'runs', table.concat(waiting, ' '))
+end
+
+for i = 4, #ARGV do
   local account = ARGV[i]
   local score = tonumber(redis.call('ZSCORE', DUE, account))
   if not score then
     file_failed(run, 'not_enrolled', account)
   elseif not is_settled(account) then
-    file_under(run, 'open', account)
-    local waiting = still_waiting(redis.call('HGET', STATE .. account, 'runs'))
-    waiting[#waiting + 1] = run
-    redis.call('HSET', STATE .. account, 'runs', table.concat(waiting, ' '))
-    if score > now and redis.call('HEXISTS', CLAIMS, account) == 0 then
-      redis.call('ZADD', DUE, 'XX', -now, account)
+    local state = STATE .. account
+    if is_retry then
+      redis.call('HDEL', state, 'attempts', 'repeats', 'is_final')
+      leave_quarantine(account, now)
+    end
+    local kept =
+      redis.call('HMGET', state, 'runs', 'attempts', 'is_final', 'quarantined_at', 'history')
+    local is_later = math.abs(score) > now and redis.call('HEXISTS', CLAIMS, account) == 0
+    if is_later and kept[3] == '1' then
+      file_failed(run, kept[4] and 'quarantined' or string.match(kept[5], ':(%S+)'), account)
+    else
+      attach(account, kept[1])
+      if is_later and not kept[2] then redis.call('ZADD', DUE, 'XX', -now, account) end
     end
   end
 end
+write_counts()
 return redis.call('SCARD', key .. ':open')

@@ -1,0 +1,71 @@
+"""One look at a fleet: publish the tickets that are missing, release the runs that have ended."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from kombu.utils.json import loads
+
+from ..config.celeryconfig import EXCHANGE_QUEUE, RENEW_QUEUE
+from ..config.logs import log
+from .fleet import Fleet
+from .runtime import runtime
+from .tokens.lanes import LANES, Lane
+
+WORK = "subtokens.work"
+DISCOVER = "subtokens.discover"
+DISCOVERY_LEASE_SECONDS = 600.0  # a discovery that has not ended by then is sent again
+_QUEUES: dict[Lane, str] = {"renew": RENEW_QUEUE, "exchange": EXCHANGE_QUEUE}
+
+
+async def look(fleet: Fleet, app: Celery, *, is_sweep: bool = False) -> None:
+    """See to it that what is due is worked on. Raises redis.RedisError, OperationalError."""
+    lease_seconds = DISCOVERY_LEASE_SECONDS if fleet.discovery_interval_seconds else 0.0
+    outlook = await fleet.tickets.look(is_sweep=is_sweep, discovery_lease_seconds=lease_seconds)
+
+    def publish() -> None:
+        for lane in LANES:
+            for ticket in outlook.tickets[lane]:
+                _send_ticket(app, fleet, lane, ticket)
+        if outlook.follow_up_seconds:
+            _send_ticket(app, fleet, "exchange", "", countdown=outlook.follow_up_seconds)
+        if outlook.is_discovery_due:
+            partner = {"partner_id": fleet.partner.partner_id}
+            app.send_task(DISCOVER, kwargs=partner, queue=EXCHANGE_QUEUE, ignore_result=True)
+
+    if any(outlook.tickets.values()) or outlook.follow_up_seconds or outlook.is_discovery_due:
+        try:
+            await asyncio.to_thread(publish)
+        except OperationalError:  # the next look offers them anew, not only when they lapse
+            for lane in LANES:
+                for ticket in outlook.tickets[lane]:
+                    await fleet.tickets.give_back(lane, ticket)
+            raise
+    await release(fleet, app, outlook.ripe_runs)
+
+
+async def release(fleet: Fleet, app: Celery, run_ids: Sequence[str]) -> None:
+    """Send the parked steps of ended runs; until one has returned, the next look sends it again."""
+    for run_id in run_ids:
+        continuation = await fleet.runs.begin_release(run_id)
+        if continuation:
+            step = app.signature(loads(continuation))
+            try:
+                await asyncio.to_thread(step.apply_async, add_to_parent=False)
+            except OperationalError as error:  # a later look sends it once the broker is back
+                log.warning("run.release_failed", run_id=run_id, error=repr(error))
+
+
+def _send_ticket(app: Celery, fleet: Fleet, lane: Lane, ticket: str, **options: Any) -> None:  # noqa: ANN401
+    settings = runtime().settings
+    app.send_task(
+        WORK,
+        (fleet.partner.partner_id, ticket, lane),
+        queue=_QUEUES[lane],
+        soft_time_limit=int(settings.soft_limit_seconds),
+        time_limit=int(settings.hard_limit_seconds),
+        ignore_result=True,
+        **options,
+    )
