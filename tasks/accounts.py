@@ -10,7 +10,7 @@ from ..config.errors import InputError
 from ..config.ids import checked_account_id, checked_account_ids
 from ..config.logs import log
 from .dintero.client import pages_of_accounts
-from .dintero.errors import UnauthorizedError
+from .dintero.errors import DinteroError, UnauthorizedError
 from .dintero.wire import ListedAccount
 from .fleet import Fleet
 from .look import release
@@ -24,6 +24,7 @@ from .tokens.membership import Discovery, absent_twice, drop, is_too_many, note_
     queue=EXCHANGE_QUEUE,
     acks_late=True,
     ignore_result=False,
+    throws=(DinteroError,),
 )
 def discover(
     self: "Task[Any, Any]", *_previous: object, partner_id: str | None = None
@@ -36,7 +37,12 @@ def discover(
     """
     process = runtime()
     fleet = process.fleet(partner_id)
-    return process.call(discover_accounts(fleet, self.app)).as_dict()
+    try:
+        return process.call(discover_accounts(fleet, self.app)).as_dict()
+    except DinteroError as error:
+        partner_id = fleet.partner.partner_id
+        log.error("discovery.failed", partner_id=partner_id, reason=error.reason, error=str(error))
+        raise
 
 
 @shared_task(

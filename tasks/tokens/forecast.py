@@ -48,7 +48,7 @@ class Forecast:
         """The sum and its verdict, for an operator."""
         limit = f"{self.rate_limit:,.10g}"
         need = (
-            f"{_counted(self.accounts, 'account')} × "  # noqa: RUF001 - it means times
+            f"{_counted(self.accounts, 'account')} × "
             f"{_counted(self.calls_per_exchange, 'call')}"
             f" ÷ {_figure(self.usable_seconds)} s of use"
             f" = {_figure(self.needed_per_second)} calls a second"

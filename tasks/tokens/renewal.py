@@ -64,28 +64,6 @@ def unchanged_due_ms(expires_ms: int, now_ms: int, cadence: Cadence) -> int:
     return max(soonest, expires_ms - int(reserve * 1000))
 
 
-def due_after(
-    renew_at_ms: int,
-    expires_ms: int,
-    known_expires_ms: int,
-    now_ms: int,
-    cadence: Cadence,
-    *,
-    is_same_token: bool,
-) -> tuple[int, bool]:
-    """When the account is due after an answer, and whether that answer brought nothing new.
-
-    `known_expires_ms` is the expiry of the token that is held, or anything in the past. While that
-    token lives, the same again lives no longer, whatever its answer claims; a new one that lives
-    no longer is kept, and asked for again only near its end.
-    """
-    if is_same_token and known_expires_ms > now_ms:
-        return unchanged_due_ms(min(known_expires_ms, expires_ms), now_ms, cadence), True
-    if expires_ms <= known_expires_ms + cadence.sweep_seconds * 1000:
-        return unchanged_due_ms(expires_ms, now_ms, cadence), False
-    return renew_at_ms, False
-
-
 def attempt_limit_seconds(
     expires_ms: int, now_ms: int, cadence: Cadence, *, is_retry: bool
 ) -> float:

@@ -16,7 +16,7 @@ from .exchanger import Exchanger
 from .lanes import Lane
 from .limiter import Limiter, Rate, keep_appointment
 from .record import TokenRecord
-from .renewal import attempt_limit_seconds, due_after
+from .renewal import attempt_limit_seconds, unchanged_due_ms
 from .store import Claimed, Failure, TokenStore
 
 _FLUSH_AFTER_SECONDS = 0.05
@@ -159,21 +159,17 @@ class Stint:
             raise UnreachableError("exchange", detail) from None
 
     def _keep(self, record: TokenRecord, claimed: Claimed) -> None:
-        due_ms, is_unchanged = due_after(
-            record.renew_ms,
-            record.expires_ms,
-            claimed.expires_ms,
-            self._store.now_ms(),
-            self._exchanger.cadence,
-            is_same_token=self._store.sealer.fingerprint(record.access_token)
-            == claimed.fingerprint,
-        )
-        if due_ms != record.renew_ms:
+        """The same token again lives no longer than is known, whatever its answer claims."""
+        now_ms, known_ms = self._store.now_ms(), claimed.expires_ms
+        fingerprint = self._store.sealer.fingerprint(record.access_token)
+        if known_ms > now_ms and fingerprint == claimed.fingerprint:
+            end_ms = min(known_ms, record.expires_ms)
+            due_ms = unchanged_due_ms(end_ms, now_ms, self._exchanger.cadence)
             record = replace(record, renew_ms=due_ms)
-            self.tally.unchanged += is_unchanged
-            self.tally.shortened += not is_unchanged
-        if is_unchanged:
             self._unchanged.add(record.account_id)
+            self.tally.unchanged += 1
+        elif record.expires_ms <= known_ms:
+            self.tally.shortened += 1
         self._records.append(record)
 
     async def _judge(self, error: DinteroError, claimed: Claimed, generation: int) -> None:

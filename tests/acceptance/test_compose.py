@@ -19,6 +19,7 @@ import yaml
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from subtokens.config.celeryconfig import QUEUES
 from subtokens.workers.private_redis import RedisServerMissing, find_server
 from subtokens.workers.processes import Child
 
@@ -95,6 +96,12 @@ def redis_service(folder: Path) -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="module")
+def renewer(redis_service: Redis, folder: Path) -> Iterator[Child]:
+    with start("renewer", redis_service, folder) as child:
+        yield child
+
+
+@pytest.fixture(scope="module")
 def worker(redis_service: Redis, folder: Path) -> Iterator[Child]:
     with start("worker", redis_service, folder) as child:
         yield child
@@ -122,8 +129,12 @@ def answers(client: Redis) -> bool:
         return False
 
 
-def test_the_services_are_redis_worker_and_beat() -> None:
-    assert set(SERVICES) == {"redis", "worker", "beat"}
+def test_the_services_are_redis_workers_for_both_lanes_and_beat() -> None:
+    assert set(SERVICES) == {"redis", "renewer", "worker", "beat"}
+    queues = [
+        SERVICES[name]["command"].split("-Q ")[1].split()[0] for name in ("renewer", "worker")
+    ]
+    assert sorted(",".join(queues).split(",")) == sorted(QUEUES)
 
 
 def test_redis_keeps_what_it_holds(redis_service: Redis) -> None:
@@ -131,22 +142,25 @@ def test_redis_keeps_what_it_holds(redis_service: Redis) -> None:
     assert redis_service.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
 
 
-@pytest.mark.parametrize("service", ["worker", "beat"])
+@pytest.mark.parametrize("service", ["renewer", "worker", "beat"])
 def test_every_url_of_a_service_is_of_the_redis_service(service: str) -> None:
     urls = {k: v for k, v in SERVICES[service]["environment"].items() if k.endswith("_URL")}
     assert set(urls) == {"SUBTOKENS_BROKER_URL", "SUBTOKENS_STORE_URL"}
     assert all(url.startswith("redis://redis:6379/") for url in urls.values())
 
 
-def test_beat_sends_the_sweep_and_the_worker_runs_it(
-    redis_service: Redis, worker: Child, beat: Child
+def test_beat_sends_the_sweep_the_renewer_runs_it_and_the_worker_gets_the_discovery(
+    redis_service: Redis, renewer: Child, worker: Child, beat: Child
 ) -> None:
     assert eventually(lambda: bool(redis_service.exists("_kombu.binding.subtokens.sweep")))
-    assert eventually(lambda: " ready." in worker.said() or not worker.is_alive), worker.said()
+    for child in (renewer, worker):
+        assert eventually(lambda: " ready." in child.said() or not child.is_alive), child.said()  # noqa: B023
     done = "subtokens.renew_due"
-    assert eventually(lambda: succeeded(worker, done) or not beat.is_alive), beat.said()
-    assert worker.is_alive
-    assert beat.is_alive
+    assert eventually(lambda: succeeded(renewer, done) or not beat.is_alive), beat.said()
+    # There is no upstream at this address: the discovery that the sweep sent must say so.
+    assert eventually(lambda: "Task subtokens.discover[" in worker.said()), worker.said()
+    assert "Task subtokens.renew_due[" not in worker.said()
+    assert all(child.is_alive for child in (renewer, worker, beat))
 
 
 def test_beat_leaves_no_file_behind(beat: Child, folder: Path) -> None:

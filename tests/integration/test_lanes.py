@@ -64,17 +64,16 @@ async def test_a_backlog_is_renewed_by_the_earliest_expiry_whatever_became_due_f
 ):
     lifetimes = {account: 1000 + (n * 7919) % 2000 for n, account in enumerate(ids(400))}
     await renewable(lifetimes)
-    # Two that expire first, but are not to be had: one in flight, one backing off.
     first, second, *others = sorted(lifetimes, key=lambda account: lifetimes[account])
-    clock.push(lifetimes[first] / 2 + 1)
-    (taken,) = (await claim(limit=1, lane="renew", lease_seconds=10_000)).accounts
-    assert taken.account_id == first
-    clock.push(10)
-    while second not in names(failing := await claim(limit=1, lane="renew", lease_seconds=1)):
-        pass
+    for account in lifetimes:  # the last of them became due first
+        due_ms = int((clock() + 4000 - lifetimes[account]) * 1000)
+        await store.redis.zadd(store.keys.due, {account: due_ms})
+    clock.push(4000)
+    # Two that expire first are not to be had: one is in flight, one backs off.
+    taken = await claim(limit=2, lane="renew", lease_seconds=10_000)
+    assert names(taken) == [first, second]
     later_ms = int((clock() + 10_000) * 1000)
-    await store.fail([Failure(second, failing.generation, later_ms, "unreachable", False)])
-    clock.push(4000)  # all have expired
+    await store.fail([Failure(second, taken.generation, later_ms, "unreachable", False)])
 
     order = [name for _ in range(4) for name in names(await claim(limit=90, lane="renew"))]
 

@@ -1,7 +1,5 @@
 """How many calls a fleet needs, and what an operator is told about it."""
 
-# ruff: noqa: RUF001 - the sentence means times
-
 import json
 import re
 from itertools import pairwise

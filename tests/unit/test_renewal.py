@@ -10,7 +10,6 @@ from subtokens.tasks.tokens.renewal import (
     CLOCK_MARGIN_SECONDS,
     Cadence,
     attempt_limit_seconds,
-    due_after,
     even_places,
     renew_ms,
     unchanged_due_ms,
@@ -125,34 +124,6 @@ def test_an_upstream_that_repeats_itself_is_asked_at_most_nine_times_until_expir
         now = unchanged_due_ms(ISSUED + left, now, cadence)
         asked += 1
     assert asked <= 9
-
-
-RENEW_AT, TEN_SECONDS = ISSUED + 9 * 3_600_000, Cadence(10)
-
-
-@given(st.integers(1, DAY * 1000), st.integers(1, DAY * 1000))
-def test_the_same_token_again_is_unchanged_and_lives_no_longer_than_is_known(
-    known: int, claimed: int
-) -> None:
-    known_ms, claimed_ms = ISSUED + known, ISSUED + claimed
-    due = due_after(RENEW_AT, claimed_ms, known_ms, ISSUED, TEN_SECONDS, is_same_token=True)
-    assert due == (unchanged_due_ms(min(known_ms, claimed_ms), ISSUED, TEN_SECONDS), True)
-
-
-@given(st.integers(1, DAY * 1000), st.integers(-DAY * 1000, 1000))
-def test_a_new_token_that_lives_no_longer_is_kept_and_asked_for_again_near_its_end(
-    known: int, longer: int
-) -> None:
-    expires_ms = ISSUED + known + longer
-    due = due_after(RENEW_AT, expires_ms, ISSUED + known, ISSUED, TEN_SECONDS, is_same_token=False)
-    assert due == (unchanged_due_ms(expires_ms, ISSUED, TEN_SECONDS), False)
-
-
-@given(st.integers(-DAY * 1000, DAY * 1000), st.integers(1001, DAY * 1000))
-def test_a_token_that_lives_longer_is_due_at_its_renewal(known: int, longer: int) -> None:
-    known_ms = ISSUED + known
-    due = due_after(RENEW_AT, known_ms + longer, known_ms, ISSUED, TEN_SECONDS, is_same_token=False)
-    assert due == (RENEW_AT, False)
 
 
 @given(st.floats(3.001, 30 * DAY), cadences)

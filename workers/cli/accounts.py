@@ -12,8 +12,8 @@ from ...config.ids import checked_account_ids
 from ...tasks.accounts import discover_accounts
 from ...tasks.look import release
 from ...tasks.runtime import runtime
-from ...tasks.tokens.accounts import account_rows
 from ..application import command_line_app
+from .rows import account_rows
 
 accounts = typer.Typer(help="Which sub-accounts there are.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script")]

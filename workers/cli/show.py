@@ -10,9 +10,9 @@ from rich.table import Table
 
 from ...config.ids import checked_account_id
 from ...tasks.runtime import runtime
-from ...tasks.tokens.explain import account_facts
 from ...tasks.tokens.reader import TokenReader
 from .accounts import AsJson
+from .explain import account_facts
 
 
 def explain(

@@ -12,10 +12,10 @@ from ...config.errors import InputError
 from ...tasks.fleet import Fleet
 from ...tasks.runtime import runtime
 from ...tasks.tokens.coming_day import fleet_forecast
-from ...tasks.tokens.explain import in_words
 from ...tasks.tokens.forecast import Forecast, needed_per_second, usable_seconds
 from ...tasks.tokens.status import FleetStatus, fleet_status
 from .accounts import AsJson
+from .explain import in_words
 
 _BAR_CELLS = 30
 

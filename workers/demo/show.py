@@ -26,9 +26,9 @@ _LATENCY_SECONDS = 0.05
 _SHORTEST_LIFETIME_SECONDS = 20
 _TASK_SECONDS = 60.0
 _NEXT = """\
-Next, with your own credentials: cp .env.example .env, fill in three values, then
-  celery -A subtokens.workers worker -B      # workers and beat, your Redis
-  subtokens accounts discover && subtokens exchange --all && subtokens status"""
+Next, with your own credentials: cp .env.example .env, fill in four values, then
+  celery -A subtokens.workers worker -B      # workers and beat: they discover and renew
+  subtokens status"""
 
 
 def run_demo(accounts: int, rate: float, watch_seconds: float) -> int:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import SealError
-from .record import TokenRecord
-from .store import TokenStore
+from ...tasks.tokens.errors import SealError
+from ...tasks.tokens.record import TokenRecord
+from ...tasks.tokens.store import TokenStore
 
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 

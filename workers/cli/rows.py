@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from .store import TokenStore, last_outcome
+from ...tasks.tokens.store import TokenStore, last_outcome
 
 
 @dataclass(frozen=True, slots=True)
