@@ -2,7 +2,7 @@
 # Every target sets itself up in .venv; `make PYTHON=/path/to/python3 …` names the Python.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format requirements package clean set-up-demo set-up-dev
+.PHONY: help demo test test-faults bench lint format requirements package clean set-up-demo set-up-dev
 ARGS ?=
 PYTHON ?=
 export PYTHON
@@ -22,8 +22,11 @@ demo: set-up-demo ## exchange tokens for 500 sub-accounts of a local sandbox (AR
 
 ## Change it
 
-test: set-up-dev ## run all tests (ARGS="tests/unit -k renewal": some of them)
-	@$(BIN)/pytest $(ARGS)
+test: set-up-dev ## run all tests but those of faults (ARGS="tests/unit -k renewal": some)
+	@$(BIN)/pytest -m "not faults" $(ARGS)
+
+test-faults: set-up-dev ## watch fleets through lifetimes and faults: some minutes, with figures
+	@$(BIN)/pytest -m faults -rP $(ARGS)
 
 lint: set-up-dev ## check format, style and types; change nothing
 	$(BIN)/ruff format --check .

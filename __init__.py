@@ -12,17 +12,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .config.errors import InputError, SettingsError, SubtokensError
     from .config.schedule import beat_schedule
-    from .tasks import discover, exchange, fan_out, forget, renew_due, watch_runs, work
+    from .tasks import (
+        account_done,
+        discover,
+        ensure,
+        exchange,
+        fan_out,
+        for_each_account,
+        forget,
+        reject,
+        renew_due,
+        watch_runs,
+        work,
+    )
     from .tasks.errors import RunFailedError
+    from .tasks.tokens.async_reader import AsyncTokenReader
+    from .tasks.tokens.auth import SubAccountAuth
     from .tasks.tokens.errors import NoTokenError, SealError, TokenError
     from .tasks.tokens.reader import TokenReader
     from .tasks.tokens.record import TokenRecord
+    from .tasks.tokens.selection import save_selection
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AsyncTokenReader": ".tasks.tokens.async_reader",
     "InputError": ".config.errors",
     "SettingsError": ".config.errors",
+    "SubAccountAuth": ".tasks.tokens.auth",
     "SubtokensError": ".config.errors",
     "beat_schedule": ".config.schedule",
     "NoTokenError": ".tasks.tokens.errors",
@@ -31,31 +48,43 @@ _HOMES = {
     "TokenError": ".tasks.tokens.errors",
     "TokenReader": ".tasks.tokens.reader",
     "TokenRecord": ".tasks.tokens.record",
+    "save_selection": ".tasks.tokens.selection",
+    "account_done": ".tasks",
     "discover": ".tasks",
+    "ensure": ".tasks",
     "exchange": ".tasks",
     "fan_out": ".tasks",
+    "for_each_account": ".tasks",
     "forget": ".tasks",
+    "reject": ".tasks",
     "renew_due": ".tasks",
     "watch_runs": ".tasks",
     "work": ".tasks",
 }
 
 __all__ = [
+    "AsyncTokenReader",
     "InputError",
     "NoTokenError",
     "RunFailedError",
     "SealError",
     "SettingsError",
+    "SubAccountAuth",
     "SubtokensError",
     "TokenError",
     "TokenReader",
     "TokenRecord",
+    "account_done",
     "beat_schedule",
     "discover",
+    "ensure",
     "exchange",
     "fan_out",
+    "for_each_account",
     "forget",
+    "reject",
     "renew_due",
+    "save_selection",
     "watch_runs",
     "work",
 ]

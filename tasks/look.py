@@ -12,7 +12,9 @@ from ..config.celeryconfig import EXCHANGE_QUEUE, RENEW_QUEUE
 from ..config.logs import log
 from .fleet import Fleet
 from .runtime import runtime
-from .tokens.lanes import LANES, Lane
+from .tokens.lanes import Lane
+from .tokens.tickets import Outlook
+from .waves import send_wave
 
 WORK = "subtokens.work"
 DISCOVER = "subtokens.discover"
@@ -24,26 +26,25 @@ async def look(fleet: Fleet, app: Celery, *, is_sweep: bool = False) -> None:
     """See to it that what is due is worked on. Raises redis.RedisError, OperationalError."""
     lease_seconds = DISCOVERY_LEASE_SECONDS if fleet.discovery_interval_seconds else 0.0
     outlook = await fleet.tickets.look(is_sweep=is_sweep, discovery_lease_seconds=lease_seconds)
-
-    def publish() -> None:
-        for lane in LANES:
-            for ticket in outlook.tickets[lane]:
-                _send_ticket(app, fleet, lane, ticket)
-        if outlook.follow_up_seconds:
-            _send_ticket(app, fleet, "exchange", "", countdown=outlook.follow_up_seconds)
-        if outlook.is_discovery_due:
-            partner = {"partner_id": fleet.partner.partner_id}
-            app.send_task(DISCOVER, kwargs=partner, queue=EXCHANGE_QUEUE, ignore_result=True)
-
-    if any(outlook.tickets.values()) or outlook.follow_up_seconds or outlook.is_discovery_due:
+    if outlook.asks_for_messages:
         try:
-            await asyncio.to_thread(publish)
+            await asyncio.to_thread(_publish, fleet, app, outlook)
         except OperationalError:  # the next look offers them anew, not only when they lapse
-            for lane in LANES:
-                for ticket in outlook.tickets[lane]:
+            for lane, tickets in outlook.tickets.items():
+                for ticket in tickets:
                     await fleet.tickets.give_back(lane, ticket)
             raise
+    for run_id in outlook.waves:
+        await send_wave(fleet, app, run_id)
     await release(fleet, app, outlook.ripe_runs)
+    if outlook.rejections_held_back:
+        log.error(
+            "rejections.held_back",
+            partner_id=fleet.partner.partner_id,
+            count=outlook.rejections_held_back,
+            remedy="a twentieth of the fleet's tokens were rejected within an hour: look at the "
+            "job that reports them; if the tokens are to blame: subtokens exchange --all",
+        )
 
 
 async def release(fleet: Fleet, app: Celery, run_ids: Sequence[str]) -> None:
@@ -56,6 +57,17 @@ async def release(fleet: Fleet, app: Celery, run_ids: Sequence[str]) -> None:
                 await asyncio.to_thread(step.apply_async, add_to_parent=False)
             except OperationalError as error:  # a later look sends it once the broker is back
                 log.warning("run.release_failed", run_id=run_id, error=repr(error))
+
+
+def _publish(fleet: Fleet, app: Celery, outlook: Outlook) -> None:
+    for lane, tickets in outlook.tickets.items():
+        for ticket in tickets:
+            _send_ticket(app, fleet, lane, ticket)
+    if outlook.follow_up_seconds:
+        _send_ticket(app, fleet, "exchange", "", countdown=outlook.follow_up_seconds)
+    if outlook.is_discovery_due:
+        partner = {"partner_id": fleet.partner.partner_id}
+        app.send_task(DISCOVER, kwargs=partner, queue=EXCHANGE_QUEUE, ignore_result=True)
 
 
 def _send_ticket(app: Celery, fleet: Fleet, lane: Lane, ticket: str, **options: Any) -> None:  # noqa: ANN401

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from ..config.celeryconfig import SWEEP_QUEUE
 from ..config.logs import log
 from .fleet import Fleet
-from .look import look, release
+from .look import look
 from .runtime import runtime
 
 
@@ -25,12 +25,11 @@ def renew_due(self: "Task[Any, Any]") -> None:
 
 @shared_task(name="subtokens.watch_runs", bind=True, queue=SWEEP_QUEUE, ignore_result=True)
 def watch_runs(self: "Task[Any, Any]") -> None:
-    """End the runs that are past their deadline, and release what waits for ended ones."""
+    """Look at the fleets as a sweep does, without its hourly duties; workers send this themselves.
 
-    async def watch(fleet: Fleet) -> None:
-        await release(fleet, self.app, await fleet.runs.ripe())
-
-    _for_every_partner(watch)
+    Ends the runs that are past their deadline, and releases what waits for ended ones.
+    """
+    _for_every_partner(lambda fleet: look(fleet, self.app))
 
 
 def _for_every_partner(work: Callable[[Fleet], Coroutine[Any, Any, None]]) -> None:

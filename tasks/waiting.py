@@ -5,19 +5,25 @@ run sends that message again: the same task id comes back, finds its run ended a
 """
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
-from celery import Task
+from celery import Celery, Task
 from celery.exceptions import Ignore
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
-from ..config.errors import InputError
+from ..config.errors import InputError, SubtokensError
 from ..config.logs import log
 from .errors import NotAWorkerError, RunFailedError
 from .fleet import Fleet
 from .look import look
 from .runtime import runtime
+from .tokens.runs import RunSummary
+
+LONGEST_TIMEOUT_SECONDS = 86_400
+Fill = Callable[[str], Coroutine[Any, Any, bool]]
+Judge = Callable[[RunSummary], Coroutine[Any, Any, dict[str, Any] | RunFailedError]]
 
 
 class WaitingTask(Task):  # type: ignore[type-arg]  # generic for the checker alone
@@ -28,57 +34,89 @@ class WaitingTask(Task):  # type: ignore[type-arg]  # generic for the checker al
     def after_return(
         self,
         status: str,  # noqa: ARG002
-        retval: Any,  # noqa: ANN401
+        retval: Any,  # noqa: ANN401, ARG002
         task_id: str,
         args: tuple[Any, ...],  # noqa: ARG002
-        kwargs: dict[str, Any],  # noqa: ARG002
+        kwargs: dict[str, Any],
         einfo: Any,  # noqa: ANN401, ARG002
     ) -> None:
         """Note that the step has returned, with its callbacks sent; Ignore does not come here."""
-        partner_id = retval.get("partner_id") if isinstance(retval, dict) else None
-        if isinstance(retval, RunFailedError):
-            partner_id = retval.summary.get("partner_id")
-        if partner_id:
-            try:
-                runtime().call(runtime().fleet(partner_id).runs.confirm_release(task_id))
-            except RedisError as error:  # the step is done; it is only sent again, and dropped
-                log.warning("run.release_unconfirmed", run_id=task_id, error=repr(error))
+        try:
+            fleet = runtime().fleet(kwargs.get("partner_id"))
+            runtime().call(fleet.runs.confirm_release(task_id))
+        except RedisError as error:  # the step is done; it is only sent again, and dropped
+            log.warning("run.release_unconfirmed", run_id=task_id, error=repr(error))
+        except SubtokensError:
+            return  # it is for this that the step has failed, before it opened a run
 
 
 def wait_for_run(
-    task: "Task[Any, Any]",
-    fleet: Fleet,
-    fill: Callable[[str], Coroutine[Any, Any, None]],
-    *,
-    timeout_seconds: float,
-    share: float,
+    task: "Task[Any, Any]", fleet: Fleet, fill: Fill, judge: Judge, *, timeout_seconds: float
 ) -> dict[str, Any]:
-    """Open the run of this task's id, or see how it ended; returns its counts.
+    """Open the run of this task's id, or see how it ended; returns what `judge` makes of it.
 
-    `fill` attaches accounts to the run of the id it gets; it may be called again after a crash.
-    Raises Ignore while the run goes on, RunFailedError if fewer than `share` of its accounts got
-    their token.
+    `fill` attaches accounts to the run of the id it gets, and may be called again after a crash.
+    Where it returns True, it is called once more when those accounts are done. Raises Ignore while
+    the run goes on, InputError for a bad `timeout_seconds`, and what the two raise.
     """
-    run_id = task.request.id
-    if run_id is None or task.request.is_eager:
+    if not 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
+        raise InputError(
+            f"timeout {timeout_seconds:g} must be more than 0 and at most "
+            f"{LONGEST_TIMEOUT_SECONDS} seconds"
+        )
+    request = task.request  # of this thread; what runs in the event loop's would see none
+    if request.id is None or request.is_eager:
         raise NotAWorkerError(f"{task.name} waits for workers: send it with .delay() or a canvas")
-    call, runs = runtime().call, fleet.runs
-    state = call(runs.open(run_id, timeout_seconds, _own_message(task)))
-    if state in {"opened", "filling"}:
-        call(fill(run_id))
-        if call(runs.seal(run_id)):
-            state = "ended"
-        else:
-            call(look(fleet, task.app))
-    if state != "ended":
+    delivery = _Delivery(
+        request.id, _own_message(task), bool((request.delivery_info or {}).get("redelivered"))
+    )
+    result = runtime().call(_advance(delivery, task.app, fleet, fill, judge, timeout_seconds))
+    if result is None:
         raise Ignore
-    redelivered = bool((task.request.delivery_info or {}).get("redelivered"))
-    if not call(runs.resume(run_id, is_redelivered=redelivered)):
-        raise Ignore
-    summary = call(runs.summary(run_id))
-    if summary is None or not summary.meets(share):
-        raise RunFailedError(str(summary), summary.as_dict() if summary else None)
-    return summary.as_dict()
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    run_id: str
+    message: str
+    is_redelivered: bool
+
+
+async def _advance(
+    step: _Delivery,
+    app: Celery,
+    fleet: Fleet,
+    fill: Fill,
+    judge: Judge,
+    timeout_seconds: float,
+) -> dict[str, Any] | None:
+    """Take the step as far as it goes now; None where its run goes on or a copy is at it."""
+    run_id, runs, has_leave = step.run_id, fleet.runs, False
+    state = await runs.open(run_id, timeout_seconds, step.message)
+    if state == "open":
+        return None
+    if state == "ended" and await runs.learning(run_id) == "now":
+        has_leave = await runs.resume(run_id, is_redelivered=step.is_redelivered)
+        if not has_leave:
+            return None
+        if await runs.reopen(run_id):
+            state, has_leave = "filling", False
+    while state != "ended":
+        is_learning = await fill(run_id)
+        if not await runs.seal(run_id, is_learning=is_learning):
+            await look(fleet, app)
+            return None
+        state = "filling" if is_learning and await runs.reopen(run_id) else "ended"
+    summary = await runs.summary(run_id)
+    if summary is None:
+        raise RunFailedError(f"run {run_id} is no longer known: the store has lost it")
+    verdict = await judge(summary)
+    if has_leave or await runs.resume(run_id, is_redelivered=step.is_redelivered):
+        if isinstance(verdict, RunFailedError):
+            raise verdict
+        return verdict
+    return None
 
 
 def share_of(policy: str | float) -> float:

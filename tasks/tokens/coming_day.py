@@ -16,8 +16,8 @@ async def fleet_forecast(
     store: TokenStore, rate_limit: float, calls_per_exchange: int, cadence: Cadence
 ) -> Forecast | None:
     """What the fleet needs in the next 24 hours; None before its first token."""
-    lifetime_seconds = await _lifetime_seconds(store)
-    if lifetime_seconds is None:
+    lifetime = await lifetime_seconds(store)
+    if lifetime is None:
         return None
     now = store.now_ms()
     async with store.redis.pipeline(transaction=False) as pipe:
@@ -31,15 +31,15 @@ async def fleet_forecast(
     return Forecast(
         enrolled,
         calls_per_exchange,
-        lifetime_seconds,
-        usable_seconds(lifetime_seconds, cadence),
+        lifetime,
+        usable_seconds(lifetime, cadence),
         rate_limit,
-        needed_per_second(enrolled, calls_per_exchange, lifetime_seconds, cadence),
-        hourly_calls(due, _SLOT_SECONDS, lifetime_seconds, calls_per_exchange, cadence),
+        needed_per_second(enrolled, calls_per_exchange, lifetime, cadence),
+        hourly_calls(due, _SLOT_SECONDS, lifetime, calls_per_exchange, cadence),
     )
 
 
-async def _lifetime_seconds(store: TokenStore) -> float | None:
+async def lifetime_seconds(store: TokenStore) -> float | None:
     """The median lifetime of a few tokens, as they were issued: of those that live the longest."""
     chosen = cast(
         "list[bytes]", await store.redis.zrange(store.keys.expiry, -_TOKENS_LOOKED_AT, -1)

@@ -13,7 +13,7 @@ class TokenError(SubtokensError):
 
 
 class NoTokenError(TokenError):
-    """The store holds no token for the account that lasts long enough."""
+    """No token of the account lasts long enough or is new enough; the text says why."""
 
 
 class SealError(TokenError):

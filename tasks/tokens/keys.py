@@ -6,7 +6,7 @@ All keys of a partner share the hash tag {partner_id}, so that scripts work on a
 _ORDER = (  # of the KEYS of every script, as lua/prelude.lua names them
     *("due", "expiry", "claims", "generation", "limiter", "runs"),
     *("renew_tickets", "exchange_tickets", "follow_up", "forgotten", "absent", "failing"),
-    *("quarantine", "fleet", "partner", "partner_lock"),
+    *("quarantine", "fleet", "rejections", "events", "waves", "partner", "partner_lock"),
 )
 
 
@@ -26,6 +26,8 @@ class PartnerKeys:
         self.failing = named["failing"]
         self.quarantine = named["quarantine"]
         self.fleet = named["fleet"]
+        self.rejections = named["rejections"]
+        self.events = named["events"]
         self.partner = named["partner"]
         self.for_scripts = (*named.values(), self.token(""), self.state(""), self.run(""))
 
@@ -36,6 +38,10 @@ class PartnerKeys:
     def state(self, account_id: str) -> str:
         """What is known of an account beside its token."""
         return f"{self._prefix}state:{account_id}"
+
+    def selection(self, name: str) -> str:
+        """A set of accounts that somebody stored under a name."""
+        return f"{self._prefix}selection:{name}"
 
     def run(self, run_id: str, part: str = "") -> str:
         """A run's meta, or with `part` one of its sets of accounts."""

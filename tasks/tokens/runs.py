@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from .store import TokenStore
 
-_RELEASE_LEASE_SECONDS = 20.0
+# From the sending of an ended run's step until it resumes, and from there until it has returned.
+# Short, as who holds one may be killed: the step is sent again, and a copy of it goes no further.
+_RELEASE_LEASE_SECONDS, _RESUME_LEASE_SECONDS = 2.0, 2.5
+_WAVE_LEASE_SECONDS = 5.0
 _SLICE = 1_000  # accounts per command, so that Redis is never held for long
 
 RunState = Literal["opened", "filling", "open", "ended"]
@@ -23,20 +26,23 @@ class RunSummary:
     failed: dict[str, int]  # by reason
     open: int  # late, once the run has ended
     ended: bool
+    is_whole: bool = True  # all of its accounts were attached before its deadline
 
     def meets(self, share: float) -> bool:
         """Whether at least that share of the accounts got its token."""
-        return self.done >= self.accounts * share
+        return self.is_whole and self.done >= self.accounts * share
 
     def as_dict(self) -> dict[str, Any]:
         """The summary as plain data for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "is_whole"}
 
     def __str__(self) -> str:
         parts = [f"{self.done} of {self.accounts} accounts have their token"]
         parts += [f"{count} {reason}" for reason, count in sorted(self.failed.items())]
         if self.open:
             parts.append(f"{self.open} {'late' if self.ended else 'open'}")
+        if self.ended and not self.is_whole:
+            parts.append("and its deadline came before all accounts were looked at")
         return f"run {self.run_id} of partner {self.partner_id}: {', '.join(parts)}"
 
 
@@ -75,19 +81,29 @@ class Runs:
         async for account_ids in self._store.enrolled():
             await self.request(run_id, account_ids, is_retry=is_retry)
 
-    async def seal(self, run_id: str) -> bool:
-        """Close the run to further accounts; True if that ended it."""
-        return bool(await self._scripts.run("seal_run", run_id, self._store.now_ms()))
+    async def seal(self, run_id: str, *, is_learning: bool = False) -> bool:
+        """Close the run to further accounts, or for now; True if it has ended by that or before."""
+        now_ms, flag = self._store.now_ms(), "1" if is_learning else "0"
+        return bool(await self._scripts.run("seal_run", run_id, now_ms, flag))
+
+    async def learning(self, run_id: str) -> str:
+        """Tell "now" while a run is closed until its first accounts are done, "done" afterwards."""
+        found = cast("bytes | None", await self._redis.hget(self._keys.run(run_id), "learning"))
+        return (found or b"").decode()
+
+    async def reopen(self, run_id: str) -> bool:
+        """Take a run up again that was closed for now; False if its deadline has passed."""
+        return bool(await self._scripts.run("reopen_run", run_id, self._store.now_ms()))
 
     async def summary(self, run_id: str) -> RunSummary | None:
         """Counts of a run, as they are now; None if it is unknown or was dropped after its TTL."""
         key = self._keys.run
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hmget(key(run_id), ["opened_at", "ended_at"])
+            pipe.hmget(key(run_id), ["opened_at", "ended_at", "filling"])
             pipe.scard(key(run_id, "open"))
             pipe.scard(key(run_id, "done"))
             pipe.smembers(key(run_id, "reasons"))
-            (opened, ended), waiting, done, reasons = await pipe.execute()
+            (opened, ended, filling), waiting, done, reasons = await pipe.execute()
         if opened is None:
             return None
         failed = {
@@ -96,7 +112,47 @@ class Runs:
         }
         accounts = waiting + done + sum(failed.values())
         partner_id = self._keys.partner_id
-        return RunSummary(run_id, partner_id, accounts, done, failed, waiting, ended is not None)
+        return RunSummary(
+            run_id,
+            partner_id,
+            accounts,
+            done,
+            failed,
+            waiting,
+            ended is not None,
+            is_whole=filling == b"0",
+        )
+
+    async def enlist(self, run_id: str, account_ids: Sequence[str], reason: str = "") -> None:
+        """Put accounts into a run of waves; with `reason`, as failed. May be repeated."""
+        for start in range(0, len(account_ids), _SLICE):
+            chosen = account_ids[start : start + _SLICE]
+            await self._scripts.run("enlist", run_id, self._store.now_ms(), reason, *chosen)
+
+    async def keep_message(self, run_id: str, message: str, at_once: int) -> None:
+        """Keep what a run of waves sends for each account, and to how many at once."""
+        await self._scripts.run("keep_message", run_id, message, at_once)
+
+    async def next_wave(self, run_id: str) -> tuple[str, list[str]]:
+        """Take the accounts that may be sent now, and the message to send for each."""
+        lease_ms, now_ms = int(_WAVE_LEASE_SECONDS * 1000), self._store.now_ms()
+        message, *accounts = await self._scripts.run("next_wave", run_id, now_ms, lease_ms)
+        return message.decode(), [account.decode() for account in accounts]
+
+    async def wave_sent(self, run_id: str, account_ids: Sequence[str]) -> None:
+        """They are with the broker; unconfirmed, they are sent again after the lease."""
+        await self._scripts.run("wave_sent", run_id, *account_ids)
+
+    async def account_done(
+        self, run_id: str, account_id: str, reason: str
+    ) -> tuple[bool, list[str]]:
+        """One account of a run of waves is done, or failed for `reason`.
+
+        Returns whether others still wait to be sent, and the runs that have ended by it.
+        """
+        now_ms = self._store.now_ms()
+        more, *ended = await self._scripts.run("account_done", run_id, now_ms, account_id, reason)
+        return more == b"1", [run.decode() for run in ended]
 
     async def ripe(self) -> list[str]:
         """End the runs that are past their deadline; the ended runs that wait for release."""
@@ -113,7 +169,7 @@ class Runs:
     async def resume(self, run_id: str, *, is_redelivered: bool) -> bool:
         """Whether this delivery of an ended run's step may go on; a copy of it may not."""
         flag = "1" if is_redelivered else "0"
-        lease_ms = int(_RELEASE_LEASE_SECONDS * 1000)
+        lease_ms = int(_RESUME_LEASE_SECONDS * 1000)
         now_ms = self._store.now_ms()
         return bool(await self._scripts.run("resume_run", run_id, now_ms, lease_ms, flag))
 

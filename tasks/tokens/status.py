@@ -1,16 +1,17 @@
 """How one partner's fleet stands, read from the indexes."""
 
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, cast
 
 from ...config.schedule import SWEEP_INTERVAL_SECONDS
 from .store import TokenStore, last_outcome
 
 HORIZON_SECONDS = {"5 min": 300, "1 h": 3600, "4 h": 14_400, "24 h": 86_400}
-_PAGE = 10_000
+_PAGE = 5_000  # as a command, so that Redis is never held for long
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +135,15 @@ async def _stale(store: TokenStore, now: int) -> int:
     """How many valid tokens are past their renewal: due, being renewed, or tried in vain."""
     keys = store.keys
     async with store.redis.pipeline(transaction=False) as pipe:
-        pipe.zrange(keys.due, 0, now, byscore=True)
         pipe.hgetall(keys.claims)
         pipe.smembers(keys.failing)
-        due, claims, failing = await pipe.execute()
-    renewing = {
-        account for account, claim in claims.items() if not claim.split()[1].startswith(b"-")
-    }
-    tried = sorted({*due, *renewing, *failing})
-    stale = 0
-    for start in range(0, len(tried), _PAGE):
-        chosen = tried[start : start + _PAGE]
+        claims, failing = await pipe.execute()
+    tried: set[bytes] = set(failing)
+    tried |= {account for account, claim in claims.items() if b" -" not in claim}
+    async for due in _between(store, keys.due, 0, now):
+        tried.update(account for account, _ in due)
+    stale, waiting = 0, iter(tried)
+    while chosen := [account.decode() for account in islice(waiting, _PAGE)]:
         async with store.redis.pipeline(transaction=False) as pipe:
             pipe.zmscore(keys.expiry, chosen)
             pipe.zmscore(keys.quarantine, chosen)
@@ -154,18 +153,33 @@ async def _stale(store: TokenStore, now: int) -> int:
 
 
 async def _gap_seconds(
-    store: TokenStore, key: str, start: float | str, end: float | str, now: int
+    store: TokenStore, key: str, least: float | str, most: float | str, now: int
 ) -> float:
     """The account-seconds that have passed since the scores in this range."""
-    total, offset = 0.0, 0
-    while True:
-        page: list[tuple[bytes, float]] = await store.redis.zrange(
-            key, start, end, byscore=True, offset=offset, num=_PAGE, withscores=True
-        )  # type: ignore[assignment]  # with scores, these are pairs
+    total = 0.0
+    async for page in _between(store, key, least, most):
         total += sum(now - abs(score) for _, score in page)
-        offset += _PAGE
-        if len(page) < _PAGE:
-            return total / 1000
+    return total / 1000
+
+
+async def _between(
+    store: TokenStore, key: str, least: float | str, most: float | str
+) -> AsyncIterator[list[tuple[bytes, float]]]:
+    """The members scored from `least`, 0 or "-inf", page by page.
+
+    By rank, as by score each page would walk through all that come before it.
+    """
+    async with store.redis.pipeline(transaction=False) as pipe:
+        pipe.zcount(key, "-inf", "(0")
+        pipe.zcount(key, least, most)
+        below_zero, count = await pipe.execute()
+    before = 0 if least == "-inf" else below_zero
+    for first in range(before, before + count, _PAGE):
+        last = min(first + _PAGE, before + count) - 1
+        page: list[tuple[bytes, float]] = await store.redis.zrange(
+            key, first, last, withscores=True
+        )  # type: ignore[assignment]  # with scores, these are pairs
+        yield page
 
 
 async def _quarantined(store: TokenStore) -> dict[str, int]:

@@ -141,6 +141,16 @@ class TokenStore:
         """Give up claims, (account id, generation) pairs, as if they had not been made."""
         await self.scripts.run("hand_back", *(part for pair in claimed for part in pair))
 
+    async def reject(self, account_id: str, generation: int) -> str:
+        """Report that Dintero refused that token, though it is valid by the clock.
+
+        Returns "accepted" (the account is due at once), "late" (it is no longer the account's
+        token), "known" (it was reported a minute ago or less) or "held back" (too many of the fleet
+        were rejected within an hour).
+        """
+        answer = await self.scripts.run("reject", self.now_ms(), account_id, generation)
+        return str(answer.decode())
+
     async def enrolled(self) -> AsyncIterator[list[str]]:
         """All enrolled account ids, page by page, in no order; one that moves may come twice."""
         cursor = 0
@@ -149,6 +159,19 @@ class TokenStore:
             yield [cast("bytes", account).decode() for account, _ in page]
             if not cursor:
                 return
+
+    async def expiries(self, account_ids: Sequence[str]) -> dict[str, int]:
+        """When each account's last token ends, ms since 1970; below zero where it had none."""
+        chosen, found = list(account_ids), dict.fromkeys(account_ids, -1)
+        if not chosen:
+            return found
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zmscore(self.keys.expiry, chosen)
+            pipe.zmscore(self.keys.quarantine, chosen)
+            for scores in await pipe.execute():
+                known = zip(chosen, scores, strict=True)
+                found |= {account: int(score) for account, score in known if score is not None}
+        return found
 
     async def failing(self) -> list[str]:
         """The accounts whose last attempt failed, sorted."""

@@ -12,7 +12,9 @@ from .store import TokenStore
 
 MOST_TICKETS = 32
 LONGEST_FOLLOW_UP_SECONDS = 30.0
-HELD_SECONDS = 10.0  # without a sign of life, a ticket's worker is taken for dead
+# Without a sign of life, a ticket's worker is taken for dead; and a renewal's that nobody has begun
+# for so long is taken for lost, as a killed worker may have fetched it.
+HELD_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,14 @@ class Outlook:
     tickets: Mapping[Lane, tuple[str, ...]]  # to be published
     follow_up_seconds: float  # one more after that delay, unless it is zero
     is_discovery_due: bool
+    rejections_held_back: int  # as too many tokens of the fleet were rejected
+    waves: tuple[str, ...]  # runs whose next wave may be due
     ripe_runs: tuple[str, ...]
+
+    @property
+    def asks_for_messages(self) -> bool:
+        """Whether there are tickets or a discovery to publish."""
+        return any([*self.tickets.values(), self.follow_up_seconds, self.is_discovery_due])
 
 
 class Tickets:
@@ -40,22 +49,26 @@ class Tickets:
         not at all where that is zero.
         """
         name = uuid4().hex
-        renew, exchange, follow_up_ms, discover, *ripe = await self._store.scripts.run(
+        answer = await self._store.scripts.run(
             "look",
             self._store.now_ms(),
             name,
             self._accounts_per_ticket,
             MOST_TICKETS,
+            int(HELD_SECONDS * 1000),
             self._lapse_ms,
             int(LONGEST_FOLLOW_UP_SECONDS * 1000),
             "1" if is_sweep else "0",
             int(discovery_lease_seconds * 1000),
         )
+        renew, exchange, follow_up_ms, discover, held_back, waves, *ripe = answer
         names = [f"{name}:{number}" for number in range(1, renew + exchange + 1)]
         return Outlook(
             {"renew": tuple(names[:renew]), "exchange": tuple(names[renew:])},
             follow_up_ms / 1000,
             discover == b"1",
+            held_back,
+            tuple(run.decode() for run in waves),
             tuple(run.decode() for run in ripe),
         )
 

@@ -24,6 +24,7 @@ from subtokens.config.settings import PREFIX, Settings
 from subtokens.tasks.exchange import fan_out
 from subtokens.tasks.tokens.keys import PartnerKeys
 from subtokens.tasks.tokens.reader import TokenReader
+from subtokens.tasks.tokens.renewal import Cadence, window
 from subtokens.tasks.tokens.sealing import Sealer
 from subtokens.tasks.tokens.store import TokenStore
 from subtokens.workers.application import make_app
@@ -35,17 +36,26 @@ PARTNER = "T11200000"
 CANARY_SECRET = "CANARY-client-secret"
 KEYS = "k1:Q0FOQVJZLW1hc3Rlci1rZXktb2YtMzItYnl0ZXMtISE="
 DEADLINE_SECONDS = 30.0
+# The recommended split: whoever renews never waits for a fan-out.
+RENEWING = ("-Q", "subtokens.sweep,subtokens.renew")
+EXCHANGING = ("-Q", "subtokens.exchange")
 HERE = Path(__file__).parent
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], *, told: Callable[[], object] = lambda: "") -> T:
+def eventually(
+    look: Callable[[], T],
+    *,
+    told: Callable[[], object] = lambda: "",
+    within: float = DEADLINE_SECONDS,
+    every: float = 0.02,
+) -> T:
     """Wait until `look` gives something true and return it; fail at the deadline, with `told`."""
-    ends_at = time.monotonic() + DEADLINE_SECONDS
+    ends_at = time.monotonic() + within
     while not (seen := look()):
         if time.monotonic() > ends_at:
-            pytest.fail(f"it did not come about in {DEADLINE_SECONDS:g} s: {seen!r} {told()}")
-        time.sleep(0.02)
+            pytest.fail(f"it did not come about in {within:g} s: {seen!r} {told()}")
+        time.sleep(every)
     return seen
 
 
@@ -65,6 +75,15 @@ class Call(NamedTuple):
     kind: str
     account: str
     status: int
+
+
+def exchanges(calls: list[Call]) -> dict[str, list[float]]:
+    """When each account was exchanged, by seconds since the sandbox's start."""
+    found: dict[str, list[float]] = {}
+    for call in calls:
+        if call.kind == "exchange":
+            found.setdefault(call.account, []).append(call.seconds)
+    return found
 
 
 class Upstream:
@@ -115,6 +134,15 @@ class Upstream:
         calls = self.calls(after)
         return [call for call in calls if call.kind == "exchange" and call.account in chosen]
 
+    def has_exchanged(self, accounts: list[str], after: int = 0) -> bool:
+        """Whether each of these has been exchanged since."""
+        return len(exchanges(self.calls_of(accounts, after))) == len(accounts)
+
+    def now(self) -> float:
+        """Seconds since its start, as the calls have them."""
+        elapsed: float = self.stats()["elapsed_seconds"]
+        return elapsed
+
     def last(self) -> int:
         """The number of the last call."""
         number: int = self.stats()["total"]
@@ -144,17 +172,18 @@ class Site:
         self._stack = ExitStack()
         server = self._stack.enter_context(PrivateRedis())
         self.folder = folder
-        self.broker_url, self.store_url = server.url(0), server.url(1)
         self.environment = {
             "SUBTOKENS_PARTNER_ID": PARTNER,
             "SUBTOKENS_CLIENT_ID": "sandbox-client-id",
             "SUBTOKENS_CLIENT_SECRET": CANARY_SECRET,
             "SUBTOKENS_ENCRYPTION_KEYS": KEYS,
             "SUBTOKENS_BASE_URL": base_url,
-            "SUBTOKENS_BROKER_URL": self.broker_url,
-            "SUBTOKENS_STORE_URL": self.store_url,
+            "SUBTOKENS_BROKER_URL": server.url(0),
+            "SUBTOKENS_STORE_URL": server.url(1),
             "SUBTOKENS_RATE_LIMIT": "2000",
         } | {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items()}
+        self.broker_url = self.environment["SUBTOKENS_BROKER_URL"]
+        self.store_url = self.environment["SUBTOKENS_STORE_URL"]
         self._own_settings = Settings(
             **{
                 name.removeprefix(PREFIX).lower(): value for name, value in self.environment.items()
@@ -229,6 +258,17 @@ class Site:
 
         with ThreadPoolExecutor(max_workers=4) as pool:
             return dict(zip(commands, pool.map(run, commands), strict=True))
+
+    def status(self) -> dict[str, Any]:
+        """What `subtokens status --json` says."""
+        done = self.cli("status", "--json")
+        assert done.code == 0, done.err
+        found: dict[str, Any] = json.loads(done.out)
+        return found
+
+    def renewal_window(self, lifetime_seconds: float) -> tuple[float, float]:
+        """From when to when after its issue a token of that lifetime is renewed here."""
+        return window(lifetime_seconds, Cadence(self._own_settings.call_timeout_seconds))
 
     def enrol(self, accounts: list[str]) -> None:
         """Enrol accounts as an import does."""

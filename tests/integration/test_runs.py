@@ -242,3 +242,59 @@ async def test_everything_about_a_run_goes_away_in_the_end(enrol, start, complet
 
     assert len(lifetimes) == 4  # meta, done, failed:not_enrolled, reasons
     assert all(0 < lifetime <= 48 * 3600 for lifetime in lifetimes)
+
+
+async def test_a_run_whose_filling_came_to_a_halt_is_taken_up_by_another(enrol, runs, clock):
+    await enrol(A, B)
+    await runs.open(RUN, 60, "the step")
+    await runs.request(RUN, [A])
+    clock.push(4)
+    await runs.request(RUN, [A])  # whoever fills it is alive
+    clock.push(4)
+    assert await runs.ripe() == []
+    clock.push(2)
+
+    assert await runs.ripe() == [RUN]
+    assert await runs.begin_release(RUN) == "the step"
+
+    assert not (await runs.summary(RUN)).ended
+    assert await runs.open(RUN, 60, "the step") == "filling"
+
+
+async def test_a_run_that_was_never_filled_to_its_end_does_not_pass_for_whole(
+    enrol, complete_all, runs, clock
+):
+    await enrol(A, B)
+    await runs.open(RUN, 60, "the step")
+    await runs.request(RUN, [A])
+    await complete_all()
+    clock.push(61)
+
+    assert await runs.ripe() == [RUN]
+
+    summary = await runs.summary(RUN)
+    assert (summary.done, summary.ended) == (1, True)
+    assert not summary.meets(0.1)
+    assert "before all accounts were looked at" in str(summary)
+
+
+async def test_a_run_that_learns_is_reopened_once_and_not_after_its_deadline(
+    enrol, complete_all, runs, clock
+):
+    await enrol(A, B)
+    await runs.open(RUN, 60, "the step")
+    await runs.request(RUN, [A])
+    await runs.seal(RUN, is_learning=True)
+    settled = await complete_all()
+    assert settled.ended_runs == (RUN,)
+    assert await runs.learning(RUN) == "now"
+
+    assert await runs.reopen(RUN)
+    assert not await runs.reopen(RUN)
+
+    assert await runs.learning(RUN) == "done"
+    assert await runs.open(RUN, 60, "the step") == "filling"
+    await runs.open("late", 60, "")
+    await runs.seal("late", is_learning=True)
+    clock.push(61)
+    assert not await runs.reopen("late")

@@ -17,7 +17,9 @@ def spelled():
         KEYS.token("<account>"),
         KEYS.state("<account>"),
         KEYS.run("<id>"),
+        KEYS.selection("<name>"),
         *(KEYS.run("<id>", part) for part in ("open", "done", "failed:<reason>", "reasons")),
+        *(KEYS.run("<id>", part) for part in ("listed", "todo", "sending")),
     }
 
 

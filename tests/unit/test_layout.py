@@ -164,8 +164,9 @@ def test_import_subtokens_loads_neither_celery_nor_anything_else_of_weight() -> 
     assert not loaded & {"celery", "kombu", "redis", "httpx", "pydantic", "subtokens.workers"}
 
 
-def test_the_token_reader_does_not_load_celery() -> None:
-    loaded = loaded_after("import subtokens; subtokens.TokenReader")
+@pytest.mark.parametrize("name", ["TokenReader", "AsyncTokenReader", "SubAccountAuth"])
+def test_what_reads_tokens_does_not_load_celery(name: str) -> None:
+    loaded = loaded_after(f"import subtokens; subtokens.{name}")
     assert not loaded & (CELERY | {"subtokens.workers"})
 
 

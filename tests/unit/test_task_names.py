@@ -12,10 +12,14 @@ SWEEP, RENEW, EXCHANGE = QUEUES
 
 # name: queue, acknowledged late, sent again if its worker is lost, result ignored
 TASKS = {
+    "subtokens.account_done": (EXCHANGE, True, True, True),
     "subtokens.discover": (EXCHANGE, True, None, False),
+    "subtokens.ensure": (SWEEP, True, True, False),
     "subtokens.exchange": (SWEEP, True, True, False),
     "subtokens.fan_out": (SWEEP, True, True, False),
+    "subtokens.for_each_account": (SWEEP, True, True, False),
     "subtokens.forget": (SWEEP, True, None, False),
+    "subtokens.reject": (SWEEP, True, None, False),
     "subtokens.renew_due": (SWEEP, False, None, True),
     "subtokens.watch_runs": (SWEEP, False, None, True),
     "subtokens.work": (EXCHANGE, True, True, True),

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from ...config.errors import InputError, SettingsError, SubtokensError
 from .accounts import accounts
+from .ensure import ensure
 from .exchange import exchange
 from .show import explain, token
 from .status import status
@@ -26,6 +27,7 @@ cli = typer.Typer(
 )
 cli.add_typer(accounts, name="accounts")
 cli.command()(exchange)
+cli.command()(ensure)
 cli.command()(status)
 cli.command()(explain)
 cli.command()(token)

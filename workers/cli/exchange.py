@@ -52,11 +52,10 @@ def exchange(
             return
     else:
         chosen = _chosen(account_ids or [], file, fleet.partner.partner_id, everything=all_)
-    app = command_line_app()
     run_id = str(uuid4())
     timeout_seconds = timeout or process.settings.run_timeout_seconds
     process.call(_start(fleet, run_id, chosen, timeout_seconds, is_retry=retry))
-    process.call(look(fleet, app))
+    process.call(look(fleet, command_line_app()))
     if not wait:
         typer.echo(run_id)
         return
@@ -117,8 +116,11 @@ def _chosen(
 ) -> list[str] | None:
     if [bool(account_ids), file is not None, everything].count(True) != 1:
         raise InputError("name account ids, or --file, or --all, or --retry: one of them")
-    if everything:
-        return None
+    return None if everything else chosen_ids(account_ids, file, partner_id)
+
+
+def chosen_ids(account_ids: list[str], file: Path | None, partner_id: str) -> list[str]:
+    """The ids as they stand, or those of a file. Raises InputError that names each bad line."""
     if file is None:
         return checked_account_ids(account_ids, partner_id)
     try:

@@ -5,7 +5,7 @@
 -- {account, covered until, attempts, repeats, history, fingerprint, expiry when quarantined}}.
 local now, lease, want, lane = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local holder, rate, burst = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local PAGE, PAGES = 500, 4
+local WALKED = 2000 -- rows at most
 
 -- In a backlog, who expires first is found by the index by expiry; it also lists who is claimed
 -- or backing off, so that the search is bounded, and what it misses is taken as it became due.
@@ -16,9 +16,9 @@ local function earliest_of_backlog(due)
       chosen[#chosen + 1], is_chosen[account] = account, true
     end
   end
-  for page = 0, PAGES - 1 do
-    local accounts =
-      redis.call('ZRANGE', EXPIRY, 0, '+inf', 'BYSCORE', 'LIMIT', page * PAGE, PAGE)
+  local page = math.max(100, math.min(want, 500))
+  for first = 0, WALKED - page, page do
+    local accounts = redis.call('ZRANGE', EXPIRY, 0, '+inf', 'BYSCORE', 'LIMIT', first, page)
     if #accounts == 0 or #chosen == want then break end
     local scores = redis.call('ZMSCORE', DUE, unpack(accounts))
     for i, account in ipairs(accounts) do

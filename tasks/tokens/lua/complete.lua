@@ -10,7 +10,7 @@ for i = 2, #ARGV, 6 do
     stored = stored + 1
     redis.call('HDEL', CLAIMS, account)
     redis.call('ZADD', DUE, 'XX', ARGV[i + 4], account)
-    leave_quarantine(account, now)
+    if leave_quarantine(account, now) then emit('account.recovered', 'account', account) end
     if sealed == '' then
       note_attempt(account, now, 'unchanged')
     else
@@ -27,6 +27,9 @@ for i = 2, #ARGV, 6 do
     end
     settle(account, now, nil)
   end
+end
+if counted.exchanged or counted.renewed then
+  emit('tokens.renewed', 'exchanged', counted.exchanged or 0, 'renewed', counted.renewed or 0)
 end
 write_counts()
 return { stored, unpack(ended) }

@@ -16,7 +16,9 @@ for i = 2, #ARGV, 7 do
     redis.call('HINCRBY', key, 'attempts', 1)
     redis.call('HSET', key, 'repeats', ARGV[i + 4], 'is_final', ARGV[i + 5])
     note_attempt(account, now, reason)
-    if ARGV[i + 6] == '1' then enter_quarantine(account, now) end
+    if ARGV[i + 6] == '1' and enter_quarantine(account, now) then
+      emit('account.quarantined', 'account', account, 'reason', reason)
+    end
     if ARGV[i + 5] == '1' then settle(account, now, reason) end
   end
 end

@@ -1,13 +1,14 @@
--- ARGV: now, name for new tickets, accounts per ticket, most tickets, lapse ms, longest follow-up
--- ms, '1' for a sweep, lease of the discovery in ms or 0
+-- ARGV: now, name for new tickets, accounts per ticket, most tickets, lapse ms of a renewal's and
+-- of another's, longest follow-up ms, '1' for a sweep, lease of the discovery in ms or 0
 -- One look at what is to be done. Registers the tickets that the due accounts of each lane lack,
--- and returns {renew tickets, exchange tickets, follow-up ms, '1' to discover, ripe run, …}.
+-- and returns {renew tickets, exchange tickets, follow-up ms, '1' to discover, rejections that are
+-- held back, {run whose next wave may be due, …}, ripe run, …}.
 -- Follow-up: where nothing is due but a run is open, one delayed ticket keeps it going.
 local now, name, per_ticket = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
-local most, lapse, longest = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local most, longest = tonumber(ARGV[4]), tonumber(ARGV[7])
 local number = 0
 
-local function top_up(lane, tickets)
+local function top_up(lane, tickets, lapse)
   redis.call('ZREMRANGEBYSCORE', tickets, '-inf', now)
   local due = due_count(lane, now)
   local wanted = math.min(most, math.ceil(due / per_ticket))
@@ -34,17 +35,43 @@ local function follow_up()
   return delay
 end
 
-local renewals, renew = top_up('renew', RENEW_TICKETS)
-local asked, exchange = top_up('exchange', EXCHANGE_TICKETS)
+-- What readers reported since the last look, read once.
+local function act_on_rejections()
+  local held_back, read = 0, {}
+  for _, entry in ipairs(redis.call('XRANGE', REJECTIONS, '-', '+', 'COUNT', 500)) do
+    local field = {}
+    for i = 1, #entry[2], 2 do field[entry[2][i]] = entry[2][i + 1] end
+    read[#read + 1] = entry[1]
+    if reject(field.account or '', field.generation or '', now) == 'held back' then
+      held_back = held_back + 1
+    end
+  end
+  if #read > 0 then redis.call('XDEL', REJECTIONS, unpack(read)) end
+  return held_back
+end
+
+local function tell_who_expired()
+  local since = tonumber(redis.call('HGET', FLEET, 'expired_until')) or now
+  local expired = redis.call('ZRANGE', EXPIRY, '(' .. string.format('%.0f', since), now,
+    'BYSCORE', 'LIMIT', 0, 100, 'WITHSCORES')
+  for i = 1, #expired, 2 do emit('account.expired', 'account', expired[i]) end
+  redis.call('HSET', FLEET, 'expired_until', #expired == 200 and expired[200] or now)
+end
+
+local held_back = act_on_rejections()
+local renewals, renew = top_up('renew', RENEW_TICKETS, tonumber(ARGV[5]))
+local asked, exchange = top_up('exchange', EXCHANGE_TICKETS, tonumber(ARGV[6]))
 local delay = renewals + asked == 0 and follow_up() or 0
 
-local discover, lease = '0', tonumber(ARGV[8])
-if ARGV[7] == '1' then
+local discover, lease = '0', tonumber(ARGV[9])
+if ARGV[8] == '1' then
   redis.call('HSET', FLEET, 'swept_at', now)
+  tell_who_expired()
   local due_at = tonumber(redis.call('HGET', FLEET, 'discovery_due_at')) or 0
   if lease > 0 and due_at <= now then
     redis.call('HSET', FLEET, 'discovery_due_at', now + lease)
     discover = '1'
   end
 end
-return { renew, exchange, delay, discover, unpack(ripe_runs(now)) }
+local waves = redis.call('ZRANGE', WAVES, '-inf', now, 'BYSCORE', 'LIMIT', 0, 20)
+return { renew, exchange, delay, discover, held_back, waves, unpack(ripe_runs(now)) }

@@ -9,4 +9,5 @@ redis.call('HSET', key, 'filling', '1', 'opened_at', now, 'deadline_at', deadlin
   'continuation', ARGV[4])
 redis.call('PEXPIRE', key, RUN_KEPT_MS)
 redis.call('ZADD', RUNS, deadline, run)
+watch_filling(run, tonumber(now))
 return 'opened'

@@ -2,12 +2,15 @@
 local DUE, EXPIRY, CLAIMS, GENERATION, LIMITER = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local RUNS, RENEW_TICKETS, EXCHANGE_TICKETS, FOLLOW_UP = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local FORGOTTEN, ABSENT, FAILING, QUARANTINE, FLEET = KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
-local PARTNER, PARTNER_LOCK = KEYS[15], KEYS[16]
-local TOKEN, STATE, RUN = KEYS[17], KEYS[18], KEYS[19] -- prefixes; an id follows
+local REJECTIONS, EVENTS, WAVES, PARTNER, PARTNER_LOCK = KEYS[15], KEYS[16], KEYS[17], KEYS[18], KEYS[19]
+local TOKEN, STATE, RUN = KEYS[20], KEYS[21], KEYS[22] -- prefixes; an id follows
 
 local RUN_KEPT_MS = 48 * 3600 * 1000
 local ATTEMPTS_KEPT = '^%S+ ?%S*' -- of the history, before the newest
 local HORIZON_US, YIELDING_HORIZON_US, URGENT_HORIZON_US = 250000, 100000, 350000
+local FILL_LEASE_MS = 5000
+local EVENTS_KEPT = 10000
+local REJECTED_AGAIN_MS, REJECTIONS_WINDOW_MS, REJECTIONS_SHARE = 60000, 3600000, 0.05
 local SHARE = 0.8 -- of the rate, for a lane while the other has work too
 
 local function server_us()
@@ -59,6 +62,10 @@ local function write_counts()
   for total, by in pairs(counted) do redis.call('HINCRBY', FLEET, total, string.format('%.0f', by)) end
 end
 
+local function emit(event, ...)
+  redis.call('XADD', EVENTS, 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', event, ...)
+end
+
 -- The index by expiry says until when an account is covered; below zero: never was, since then.
 local function count_gap(covered_until, now)
   if covered_until < 0 then
@@ -78,6 +85,7 @@ local function enter_quarantine(account, now)
   redis.call('ZREM', EXPIRY, account)
   redis.call('ZADD', QUARANTINE, math.max(covered_until, now), account)
   redis.call('HSET', STATE .. account, 'quarantined_at', now, 'expires_at', covered_until)
+  return true
 end
 
 local function leave_quarantine(account, now)
@@ -89,6 +97,7 @@ local function leave_quarantine(account, now)
   redis.call('ZREM', QUARANTINE, account)
   redis.call('ZADD', EXPIRY, covered_until, account)
   redis.call('HDEL', STATE .. account, 'quarantined_at')
+  return true
 end
 
 local function note_attempt(account, now, outcome)
@@ -137,18 +146,51 @@ local function settle(account, now, reason)
   end
 end
 
--- Ends runs that are past their deadline; returns the runs that may be released.
+-- While accounts are being attached, the run is looked at soon: whoever attaches may be killed.
+local function watch_filling(run, now)
+  local kept = redis.call('HMGET', RUN .. run, 'filling', 'deadline_at')
+  if kept[1] == '1' then
+    redis.call('ZADD', RUNS, 'XX', math.min(tonumber(kept[2]), now + FILL_LEASE_MS), run)
+  end
+end
+
+-- Ends runs that are past their deadline; returns the runs whose step is to be sent: those that
+-- have ended, and those whose filling has come to a halt.
 local function ripe_runs(now)
   local ripe = {}
   for _, run in ipairs(redis.call('ZRANGE', RUNS, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)) do
-    if redis.call('EXISTS', RUN .. run) == 0 then
+    local kept = redis.call('HMGET', RUN .. run, 'filling', 'deadline_at')
+    if not kept[2] then
       redis.call('ZREM', RUNS, run)
     else
-      redis.call('HSETNX', RUN .. run, 'ended_at', now)
       ripe[#ripe + 1] = run
+      if kept[1] ~= '1' or tonumber(kept[2]) <= now then
+        redis.call('HSETNX', RUN .. run, 'ended_at', now)
+      end
     end
   end
   return ripe
+end
+
+-- A report that Dintero refused the token of that generation. The account is due at once, if that
+-- is still its token, no more than once a minute; the token stays until another replaces it. Where
+-- more than a twentieth of the fleet is rejected within an hour, the fault is not the tokens'.
+local function reject(account, generation, now)
+  local kept = redis.call('HMGET', STATE .. account, 'generation', 'rejected_at', 'attempts')
+  if kept[1] ~= generation then return 'late' end
+  if kept[2] and tonumber(kept[2]) + REJECTED_AGAIN_MS > now then return 'known' end
+  local since = tonumber(redis.call('HGET', FLEET, 'rejections_since')) or 0
+  if since + REJECTIONS_WINDOW_MS <= now then
+    redis.call('HSET', FLEET, 'rejections_since', now, 'rejections', 0)
+  end
+  local most = math.max(3, math.floor(redis.call('ZCARD', DUE) * REJECTIONS_SHARE))
+  if tonumber(redis.call('HGET', FLEET, 'rejections')) >= most then return 'held back' end
+  redis.call('HINCRBY', FLEET, 'rejections', 1)
+  redis.call('HSET', STATE .. account, 'rejected_at', now)
+  if not kept[3] and redis.call('HEXISTS', CLAIMS, account) == 0 then
+    redis.call('ZADD', DUE, 'XX', now, account)
+  end
+  return 'accepted'
 end
 
 -- GCRA with reservations: grants up to `want` instants within the horizon.

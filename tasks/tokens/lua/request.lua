@@ -54,5 +54,6 @@ for i = 4, #ARGV do
     end
   end
 end
+watch_filling(run, now)
 write_counts()
 return redis.call('SCARD', key .. ':open')

@@ -1,0 +1,91 @@
+"""The user's own task over every ready account, in bounded waves, as one step of a canvas."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from celery import Task, shared_task
+from kombu.utils.json import dumps
+
+from ..config.celeryconfig import EXCHANGE_QUEUE
+from ..config.durations import seconds_of
+from ..config.errors import InputError
+from ..config.ids import checked_account_id
+from .errors import RunFailedError
+from .exchange import STEP
+from .look import release
+from .runtime import runtime
+from .tokens.runs import RunSummary
+from .tokens.selection import Selection
+from .waiting import share_of, wait_for_run
+from .waves import send_wave
+
+MOST_AT_ONCE = 10_000
+
+
+@shared_task(name="subtokens.for_each_account", **STEP)
+def for_each_account(
+    self: "Task[Any, Any]",
+    signature: dict[str, Any],
+    *,
+    account_ids: Sequence[str] | None = None,
+    selection: str | None = None,
+    partner_id: str | None = None,
+    valid_for: str | float | timedelta = 0,
+    at_once: int = 100,
+    policy: str | float = "all",
+    timeout: float | None = None,
+) -> dict[str, Any]:
+    """Run a task of yours for each account that has a token; waits without holding a slot.
+
+    The task of `signature` gets the account id as its first argument, and fetches the token when
+    it runs. At most `at_once` messages are under way. Accounts whose token does not last
+    `valid_for` count as failed (`no_token`), as do those whose task fails (`failed`). Returns the
+    run's counts; raises RunFailedError if fewer than `policy` came about within `timeout` seconds.
+    """
+    share, seconds = share_of(policy), seconds_of(valid_for)
+    if not isinstance(signature, dict) or not isinstance(signature.get("task"), str):
+        raise InputError("signature is no task's signature: pass settle.s() or settle.si()")
+    if not 1 <= at_once <= MOST_AT_ONCE:
+        raise InputError(f"at_once {at_once!r} must be from 1 to {MOST_AT_ONCE}")
+    process = runtime()
+    fleet = process.fleet(partner_id)
+    chosen = Selection(fleet.store, account_ids, selection)
+
+    async def fill(run_id: str) -> bool:
+        await fleet.runs.keep_message(run_id, dumps(dict(signature)), at_once)
+        until_ms = fleet.store.now_ms() + seconds * 1000
+        async for page in chosen.pages():
+            expiry_of = await fleet.store.expiries(page)
+            ready = [account for account, expiry in expiry_of.items() if expiry >= until_ms]
+            await fleet.runs.enlist(run_id, ready)
+            await fleet.runs.enlist(run_id, sorted(expiry_of.keys() - ready), "no_token")
+        return False
+
+    async def judge(summary: RunSummary) -> dict[str, Any] | RunFailedError:
+        counts = summary.as_dict()
+        return counts if summary.meets(share) else RunFailedError(str(summary), counts)
+
+    timeout_seconds = process.settings.run_timeout_seconds if timeout is None else timeout
+    return wait_for_run(self, fleet, fill, judge, timeout_seconds=timeout_seconds)
+
+
+@shared_task(
+    name="subtokens.account_done",
+    bind=True,
+    queue=EXCHANGE_QUEUE,
+    acks_late=True,
+    reject_on_worker_lost=True,
+    ignore_result=True,
+)
+def account_done(
+    self: "Task[Any, Any]", run_id: str, account_id: str, reason: str = "", *, partner_id: str
+) -> None:
+    """Note that your task has ended for one account, and send the next wave when it is time."""
+    process = runtime()
+    fleet = process.fleet(partner_id)
+    checked_account_id(account_id, partner_id)
+    has_more, ended = process.call(fleet.runs.account_done(run_id, account_id, reason))
+    if has_more:
+        process.call(send_wave(fleet, self.app, run_id))
+    process.call(release(fleet, self.app, ended))

@@ -1,0 +1,48 @@
+"""What any worker that has our tasks does beside them: consume their queues, and watch the runs."""
+
+from typing import Any
+
+from celery.signals import celeryd_after_setup, worker_ready
+
+from ..config.celeryconfig import QUEUES, SWEEP_QUEUE
+from ..config.logs import log
+from ..config.schedule import SWEEP_INTERVAL_SECONDS
+
+WATCH = "subtokens.watch_runs"
+
+
+def consume_our_queues() -> None:
+    """Unless the worker was told which to consume; connecting twice changes nothing."""
+    celeryd_after_setup.connect(_add_queues, dispatch_uid="subtokens.queues")
+
+
+def watch_by_ourselves() -> None:
+    """Let each worker that takes sweeps send itself one, so that runs end where no beat is left."""
+    worker_ready.connect(_watch, dispatch_uid="subtokens.watch")
+
+
+def _add_queues(instance: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's signal
+    queues = instance.app.amqp.queues
+    # With -Q, or an app that chose (as ours does), consume_from is a choice and is respected.
+    if queues.consume_from is queues:
+        for name in QUEUES:
+            queues.add(name)
+
+
+def _watch(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's signal
+    if SWEEP_QUEUE not in sender.app.amqp.queues.consume_from:
+        return
+
+    def send() -> None:
+        try:
+            sender.app.send_task(
+                WATCH,
+                queue=SWEEP_QUEUE,
+                expires=SWEEP_INTERVAL_SECONDS,
+                ignore_result=True,
+                retry=False,
+            )
+        except Exception as error:  # noqa: BLE001 - the worker's own loop must go on
+            log.warning("watch.not_sent", error=repr(error))
+
+    sender.timer.call_repeatedly(SWEEP_INTERVAL_SECONDS, send)

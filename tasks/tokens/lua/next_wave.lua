@@ -1,0 +1,24 @@
+-- ARGV: run, now, lease ms
+-- Takes the accounts of the next wave, leased until they are confirmed as sent; those whose lease
+-- has lapsed come first. Nothing else is taken until half of the wave before is done.
+-- Returns {the message to send for each, account, …}.
+local run, now, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local key = RUN .. run
+local kept = redis.call('HMGET', key, 'message', 'at_once', 'ended_at')
+if not kept[1] or kept[3] then
+  redis.call('ZREM', WAVES, run)
+  return { '' }
+end
+local most = tonumber(kept[2])
+local taken = redis.call('ZRANGE', key .. ':sending', '-inf', now, 'BYSCORE', 'LIMIT', 0, most)
+local waiting = redis.call('LLEN', key .. ':todo')
+local in_flight = redis.call('SCARD', key .. ':open') - waiting
+if in_flight <= most / 2 then
+  for _ = 1, math.min(most - in_flight, waiting) do
+    taken[#taken + 1] = redis.call('LPOP', key .. ':todo')
+  end
+end
+for _, account in ipairs(taken) do redis.call('ZADD', key .. ':sending', now + lease, account) end
+redis.call('PEXPIRE', key .. ':sending', RUN_KEPT_MS)
+redis.call('ZADD', WAVES, now + lease, run)
+return { kept[1], unpack(taken) }

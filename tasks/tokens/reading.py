@@ -1,0 +1,149 @@
+"""What readers do, told as steps: a reader, sync or async, follows them with its own client."""
+
+import time
+from collections.abc import Callable, Generator, Iterable
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from ...config.durations import Duration, seconds_of
+from ...config.ids import checked_account_id, checked_account_ids
+from ...config.logs import log
+from ...config.settings import StoreSettings, load
+from .errors import NoTokenError, SealError
+from .keys import PartnerKeys
+from .record import TokenRecord
+from .sealing import Sealer
+from .shelf import Shelf
+from .store import last_outcome
+
+_MOST_IN_A_COMMAND = 1_000
+_MOST_REJECTIONS = 10_000
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _GROWTH = 0.02, 0.25, 1.5
+
+T = TypeVar("T")
+Client = TypeVar("Client")
+# Methods of the client, each before its arguments. They are answered by a list, and a float is
+# a pause of so many seconds.
+RoundTrip = list[tuple[Any, ...]]
+Steps = Generator[RoundTrip | float, list[Any], T]
+
+
+class Reading(Generic[Client]):
+    """What both readers are made of, and the steps of their methods."""
+
+    def __init__(
+        self,
+        settings: StoreSettings | None = None,
+        *,
+        partner_id: str | None = None,
+        cache_seconds: float = 10.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        chosen = settings or load(StoreSettings)
+        self.partner_id = chosen.chosen_partner_id(partner_id)
+        self._keys = PartnerKeys(chosen.namespace, self.partner_id)
+        self._sealer = Sealer(self.partner_id, chosen.master_keys)
+        self._clock = clock
+        self._shelf = Shelf(cache_seconds, clock)
+        self._redis = self._open(chosen.store_url.get_secret_value())
+
+    @staticmethod
+    def _open(url: str) -> Client:
+        raise NotImplementedError
+
+    def at_hand(self, account_id: str, valid_for: Duration) -> TokenRecord | None:
+        """The token, if Redis need not be asked for it."""
+        account = checked_account_id(account_id, self.partner_id)
+        return self._shelf.find(account, seconds_of(valid_for))
+
+    def waiting(
+        self, account_id: str, valid_for: Duration, newer_than: int = 0, timeout: float = 0.0
+    ) -> Steps[TokenRecord]:
+        """Look for the token until the timeout, in seconds; at least once."""
+        account = checked_account_id(account_id, self.partner_id)
+        seconds, ends_at = seconds_of(valid_for), time.monotonic() + timeout
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            record = self._shelf.find(account, seconds)
+            if record is None or record.generation <= newer_than:
+                (sealed,) = yield [("get", self._keys.token(account))]
+                record = None if sealed is None else self._opened(account, sealed)
+            is_new = record is not None and record.generation > newer_than
+            if record and is_new and record.lasts(seconds, self._clock()):
+                return record
+            left = ends_at - time.monotonic()
+            if left <= 0:
+                raise NoTokenError((yield from self._why_none(account, record, seconds, is_new)))
+            yield min(pause, left)
+            pause = min(pause * _GROWTH, _LONGEST_PAUSE_SECONDS)
+
+    def gathering(
+        self, account_ids: Iterable[str], valid_for: Duration
+    ) -> Steps[dict[str, TokenRecord]]:
+        """Look for many tokens at once."""
+        accounts, seconds = checked_account_ids(account_ids, self.partner_id), seconds_of(valid_for)
+        found = {account: self._shelf.find(account, seconds) for account in accounts}
+        missing = [account for account, record in found.items() if record is None]
+        parts = [
+            missing[start : start + _MOST_IN_A_COMMAND]
+            for start in range(0, len(missing), _MOST_IN_A_COMMAND)
+        ]
+        commands: RoundTrip = [("mget", list(map(self._keys.token, part))) for part in parts]
+        answers = (yield commands) if commands else []
+        for part, answer in zip(parts, answers, strict=True):
+            for account, sealed in zip(part, answer, strict=True):
+                try:
+                    found[account] = None if sealed is None else self._opened(account, sealed)
+                except SealError as error:
+                    log.warning("token.unreadable", account_id=account, error=str(error))
+            yield 0.0  # an event loop has other work as well
+        now = self._clock()
+        return {account: r for account, r in found.items() if r and r.lasts(seconds, now)}
+
+    def rejecting(self, record: TokenRecord) -> Steps[None]:
+        """Report a token that Dintero refused."""
+        self._shelf.drop(record)
+        what = {"account": record.account_id, "generation": record.generation}
+        yield [("xadd", self._keys.rejections, what, "*", _MOST_REJECTIONS)]
+
+    def _opened(self, account: str, sealed: bytes) -> TokenRecord:
+        record = self._sealer.open(sealed, self._keys.token(account), account)
+        self._shelf.keep(record)
+        return record
+
+    def _why_none(
+        self, account: str, record: TokenRecord | None, seconds: float, is_new: bool
+    ) -> Steps[str]:
+        if record and record.lasts(0, self._clock()):
+            if not is_new:
+                told = f"{account} has no newer token than that of generation {record.generation}"
+                return f"{told}; what comes next: subtokens explain {account}"
+            return (
+                f"{account} has a token, but it is valid only until {_utc(record.expires_ms)}, "
+                f"although {seconds:.12g} s were asked for; to replace it: "
+                f"subtokens exchange {account}"
+            )
+        due, covered_until, (quarantined_at, history, expires_at) = yield [
+            ("zscore", self._keys.due, account),
+            ("zscore", self._keys.expiry, account),
+            ("hmget", self._keys.state(account), ["quarantined_at", "history", "expires_at"]),
+        ]
+        last, until_ms = last_outcome(history or b""), float(expires_at or covered_until or -1)
+        seen = f"last attempt: {last or 'none'}; what comes next: subtokens explain {account}"
+        if due is None:
+            why = "it is not enrolled; to enrol what Dintero lists: subtokens accounts discover"
+        elif quarantined_at:
+            why = (
+                f"it is in quarantine since {_utc(quarantined_at)} for {last}; once that is put "
+                f"right: subtokens exchange --retry {account}"
+            )
+        elif until_ms < 0:
+            why = f"it was never exchanged; {seen}"
+        else:
+            why = f"it has expired since {_utc(until_ms)}; {seen}"
+        return f"{account} has no valid token: {why}"
+
+
+def _utc(milliseconds: float | bytes) -> str:
+    instant = datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
