@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -184,13 +185,13 @@ class Site:
         } | {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items()}
         self.broker_url = self.environment["SUBTOKENS_BROKER_URL"]
         self.store_url = self.environment["SUBTOKENS_STORE_URL"]
-        self._own_settings = Settings(
+        self.own_settings = Settings(
             **{
                 name.removeprefix(PREFIX).lower(): value for name, value in self.environment.items()
             },
             _env_file=None,
         )
-        self.app = make_app(self._own_settings)
+        self.app = make_app(self.own_settings)
         self.broker, self.store = Redis.from_url(self.broker_url), Redis.from_url(self.store_url)
         self.keys = PartnerKeys("subtokens", PARTNER)
 
@@ -268,7 +269,7 @@ class Site:
 
     def renewal_window(self, lifetime_seconds: float) -> tuple[float, float]:
         """From when to when after its issue a token of that lifetime is renewed here."""
-        return window(lifetime_seconds, Cadence(self._own_settings.call_timeout_seconds))
+        return window(lifetime_seconds, Cadence(self.own_settings.call_timeout_seconds))
 
     def enrol(self, accounts: list[str]) -> None:
         """Enrol accounts as an import does."""
@@ -279,7 +280,19 @@ class Site:
         self._with_store(enrol)
 
     def reader(self) -> TokenReader:
-        return TokenReader(self._own_settings)
+        return TokenReader(self.own_settings)
+
+    def spoil_token(self, account_id: str) -> None:
+        """Put a text that Dintero never issued in place of an account's token."""
+
+        async def spoil(store: TokenStore) -> None:
+            record = await store.load(account_id)
+            assert record
+            spoilt = replace(record, access_token=record.access_token[:-8] + "CANARY--")
+            key = store.keys.token(account_id)
+            await store.redis.set(key, store.sealer.seal(spoilt, key), keepttl=True)
+
+        self._with_store(spoil)
 
     def parked_step(self, run_id: str) -> Signature:
         """The message that waits with a run, as whoever ends the run sends it."""
@@ -291,7 +304,7 @@ class Site:
     def _with_store(self, work: Callable[[TokenStore], Awaitable[T]]) -> T:
         async def run() -> T:
             async with AsyncRedis.from_url(self.store_url) as redis:
-                sealer = Sealer(PARTNER, self._own_settings.master_keys)
+                sealer = Sealer(PARTNER, self.own_settings.master_keys)
                 return await work(TokenStore(redis, self.keys, sealer))
 
         return asyncio.run(run())

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from itertools import takewhile
 from pathlib import Path
 
@@ -46,6 +47,9 @@ REFUSED = {
     "exchange": "name account ids, or --file, or --all",
     "exchange T11200001 --all": "or --retry: one of them",
     "explain T112": "'T112' is not an account id",
+    "ensure --valid-for soon": "is no duration",
+    "ensure --valid-for 9h T11200001": "tokens live 14400 s",
+    "ensure --valid-for 1h --policy most": "policy 'most'",
     "status --forecast --rate 0": "rate",
     "exchange --file missing.txt": "missing.txt cannot be read",
     "accounts forget T1120000x": "'T1120000x' is not an account id",
@@ -251,6 +255,23 @@ def test_exchange_of_all_ends_with_1_where_an_account_got_none(site: Site) -> No
     assert done.code == FAILED
     refused = accounts - 390 + 1
     assert f"{accounts - refused} of {accounts} accounts have their token, " in done.out
+
+
+def test_ensure_ends_with_0_where_all_tokens_last_and_with_1_where_the_policy_is_not_met(
+    site: Site, upstream: Upstream
+) -> None:
+    accounts, before = account_ids(361, 3), upstream.last()
+    site.store.zadd(site.keys.expiry, {accounts[0]: int((time.time() + 60) * 1000)})
+    done = site.cli("ensure", "--valid-for", "1h", *accounts)
+    assert (done.code, done.out) == (
+        USUAL,
+        "3 of 3 accounts have a token for 3600 s more; 1 were exchanged, failed: none, late: 0\n",
+    )
+    assert [call.account for call in upstream.calls_of(accounts, before)] == accounts[:1]
+    mixed = [*accounts, account(400)]
+    assert site.cli("ensure", "--valid-for", "1h", "--policy", "0.7", *mixed).code == USUAL
+    done = site.cli("ensure", "--valid-for", "1h", "--json", *mixed)
+    assert (done.code, json.loads(done.out)["valid"]) == (FAILED, 3)
 
 
 def test_exchange_without_waiting_prints_the_run_and_leaves(site: Site, upstream: Upstream) -> None:

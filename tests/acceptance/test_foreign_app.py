@@ -140,3 +140,40 @@ print(*sorted(name for name in app.tasks if name.startswith("subtokens.")))
         "subtokens.watch_runs",
         "subtokens.work",
     }
+
+
+def test_a_pipeline_goes_from_readiness_over_the_users_task_for_each_account_to_the_next_step(
+    app: Celery, foreign: Site, upstream: Upstream
+) -> None:
+    accounts = account_ids(205, 8)
+    steps = chain(
+        subtokens.ensure.si(valid_for="1h", account_ids=accounts),
+        subtokens.for_each_account.si(settle(), account_ids=accounts, at_once=3),
+        settle(),
+    )
+    summary = steps.apply_async().get(timeout=DEADLINE_SECONDS)["settled"]
+    assert (summary["accounts"], summary["done"], summary["failed"]) == (8, 8, {})
+    assert sorted(foreign.reader().get_many(accounts)) == accounts
+
+
+READY_BY_BEAT = """
+app.conf.beat_schedule = {
+    "ready": {"task": "subtokens.ensure", "schedule": 1.5, "kwargs": {"valid_for": "1h"},
+              "options": {"queue": "subtokens.sweep", "link": app.signature("userapp.note")}},
+}
+
+
+@app.task(name="userapp.note")
+def note(summary):
+    from redis import Redis
+    Redis.from_url(os.environ["SUBTOKENS_BROKER_URL"]).rpush("noted", summary["valid"])
+"""
+
+
+def test_readiness_is_a_beat_entry_too(new_site: Any, upstream: Upstream) -> None:
+    site: Site = new_site(upstream.base_url, discovery_interval_seconds=0)
+    (site.folder / "userapp.py").write_text(USERAPP + READY_BY_BEAT)
+    site.enrol(account_ids(300, 5))
+    await_ready(site.worker("users", app="userapp"))
+    site.celery("beat", "beat", "--schedule", str(site.folder.parent / "schedule"), app="userapp")
+    assert eventually(lambda: site.broker.lrange("noted", 0, -1))[0] == b"5"
