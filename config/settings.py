@@ -5,16 +5,16 @@ import binascii
 from functools import cached_property
 from ipaddress import ip_address
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -22,10 +22,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import InputError, SettingsError
 from .ids import PARTNER_ID, checked_partner_id
+from .partners import Audience, Partner, TokenKind, read_partners, secret_files
 
 PREFIX = "SUBTOKENS_"
-TokenKind = Literal["exchange", "account"]
-Audience = Literal["partner", "account"]
 S = TypeVar("S", bound="StoreSettings")
 
 
@@ -93,24 +92,6 @@ RedisServerUrl = Annotated[SecretStr, AfterValidator(_redis_server_url)]
 UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
 
 
-class Partner(BaseModel):
-    """One partner's credential and limits; several will stand side by side."""
-
-    model_config = ConfigDict(frozen=True)
-
-    partner_id: str
-    client_id: str
-    client_secret: SecretStr
-    rate_limit: float
-    token_kind: TokenKind
-    audience: Audience
-
-    @property
-    def calls_per_exchange(self) -> int:
-        """Upstream calls that one account's token takes."""
-        return 2 if self.token_kind == "account" else 1
-
-
 class StoreSettings(BaseSettings):
     """What a reader of tokens needs: the store, the key and the partner."""
 
@@ -118,7 +99,15 @@ class StoreSettings(BaseSettings):
         env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    partner_id: str = Field(description="your partner's full account id, such as T11200000")
+    partners_file: Path | None = Field(
+        default=None,
+        description="a TOML file with a table [[partner]] for each of several, instead",
+    )
+    partner_id: str | None = Field(
+        default=None,
+        validate_default=True,
+        description="your partner's full account id, such as T11200000",
+    )
     store_url: RedisUrl = Field(
         default=SecretStr("redis://127.0.0.1:6379/1"),
         description="Redis that keeps the tokens; give it noeviction and an append-only file",
@@ -135,8 +124,8 @@ class StoreSettings(BaseSettings):
 
     @field_validator("partner_id")
     @classmethod
-    def _check_partner_id(cls, value: str) -> str:
-        if not PARTNER_ID.fullmatch(value):
+    def _check_partner_id(cls, value: str | None) -> str | None:
+        if value is not None and not PARTNER_ID.fullmatch(value):
             raise ValueError("must be T (test) or P (production), three digits and five zeros")
         return value
 
@@ -151,22 +140,42 @@ class StoreSettings(BaseSettings):
         """Key id to 32 secret bytes, in order; the first seals."""
         return parse_encryption_keys(self.encryption_keys.get_secret_value())
 
+    @property
+    def partner_ids(self) -> tuple[str, ...]:
+        """The partners that are known here; none: any may be named."""
+        return (self.partner_id,) if self.partner_id else ()
+
     def chosen_partner_id(self, partner_id: str | None = None) -> str:
-        """The partner that is meant; it may be left out as long as one alone is configured."""
-        if partner_id in {None, self.partner_id}:
-            return self.partner_id
-        raise InputError(
-            f"partner {checked_partner_id(str(partner_id))} is not configured here; "
-            f"{PREFIX}PARTNER_ID is {self.partner_id}"
-        )
+        """The partner that is meant; it may be left out where one alone is configured.
+
+        Raises InputError.
+        """
+        known = self.partner_ids
+        chosen = partner_id or self.partner_id or (known[0] if len(known) == 1 else None)
+        if chosen is None:
+            among = f"of {', '.join(known)}" if known else f"or set {PREFIX}PARTNER_ID"
+            raise InputError(f"which partner is meant? name one {among}")
+        if checked_partner_id(chosen) not in known and known:
+            raise InputError(
+                f"partner {chosen} is not configured here; known are: {', '.join(known)}"
+            )
+        return chosen
 
 
 class Settings(StoreSettings):
     """What the workers need besides: the credential, the upstream, the broker, limits and times."""
 
-    client_id: str = Field(min_length=1, description="your API client's id at Dintero")
-    client_secret: Annotated[SecretStr, AfterValidator(_encodable)] = Field(
-        min_length=1, description="your API client's secret at Dintero"
+    client_id: str | None = Field(
+        default=None,
+        min_length=1,
+        validate_default=True,
+        description="your API client's id at Dintero",
+    )
+    client_secret: Annotated[SecretStr, AfterValidator(_encodable)] | None = Field(
+        default=None,
+        min_length=1,
+        validate_default=True,
+        description="your API client's secret at Dintero",
     )
     base_url: UpstreamUrl = Field(
         default="https://api.dintero.com/v1", description="the upstream; https, or http on loopback"
@@ -225,10 +234,15 @@ class Settings(StoreSettings):
         default="INFO", description="least level that is logged"
     )
 
-    @field_validator("client_id")
+    @field_validator("partner_id", "client_id", "client_secret")
     @classmethod
-    def _check_client_id(cls, value: str) -> str:
-        if ":" in value:
+    def _check_one_partner_or_a_file(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
+        has_file = info.data.get("partners_file") is not None
+        if value is None and not has_file:
+            raise ValueError("is not set")
+        if value is not None and has_file and info.field_name != "partner_id":
+            raise ValueError(f"stands beside {PREFIX}PARTNERS_FILE, which holds it: one of the two")
+        if info.field_name == "client_id" and ":" in (value or ""):
             raise ValueError("must not hold a colon; a secret belongs in SUBTOKENS_CLIENT_SECRET")
         return value
 
@@ -251,26 +265,38 @@ class Settings(StoreSettings):
         ]
         if crossed:
             raise ValueError("\n".join(crossed))
+        known = self.partner_ids  # reads the file, so that what is wrong with it is told now
+        if self.partner_id and self.partner_id not in known:
+            raise ValueError(f"{_variable('partner_id')} is none of {_variable('partners_file')}'s")
         return self
 
     @cached_property
     def partners(self) -> tuple[Partner, ...]:
         """The partners that these workers serve."""
-        return (
-            Partner(
-                partner_id=self.partner_id,
-                client_id=self.client_id,
-                client_secret=self.client_secret,
-                rate_limit=self.rate_limit,
-                token_kind=self.token_kind,
-                audience=self.audience,
-            ),
-        )
+        common = {
+            "rate_limit": self.rate_limit,
+            "token_kind": self.token_kind,
+            "audience": self.audience,
+        }
+        if self.partners_file:
+            return read_partners(self.partners_file, common)
+        one = {"id": self.partner_id, "client_id": self.client_id}
+        return (Partner.model_validate(one | {"client_secret": self.client_secret} | common),)
+
+    @property
+    def partner_ids(self) -> tuple[str, ...]:
+        """The partners that these workers serve, by id."""
+        return tuple(partner.partner_id for partner in self.partners)
 
     def partner(self, partner_id: str | None = None) -> Partner:
         """The configured partner of that id, or the only one. Raises InputError for another."""
         chosen = self.chosen_partner_id(partner_id)
         return next(partner for partner in self.partners if partner.partner_id == chosen)
+
+    def files_read_by_others(self) -> list[Path]:
+        """The files with secrets that other users of this machine may read."""
+        files = secret_files(self.partners_file) if self.partners_file else []
+        return [file for file in files if file.stat().st_mode & 0o044]
 
 
 def parse_encryption_keys(text: str) -> dict[str, bytes]:

@@ -10,7 +10,8 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ..config.settings import Partner, Settings
+from ..config.partners import Partner
+from ..config.settings import Settings
 from .dintero.client import DinteroClient
 from .tokens.exchanger import Exchanger
 from .tokens.keys import PartnerKeys

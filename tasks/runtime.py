@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import httpx
 from redis.asyncio import Redis
 
+from ..config.logs import log
 from ..config.settings import Settings, load
 from .dintero.transport import open_transport
 from .fleet import Fleet, open_store
@@ -34,6 +35,8 @@ class Runtime:
         self._thread.start()
         self._fleets: dict[str, Fleet] = {}
         self._redis, self._transport = self.call(self._open())
+        for file in settings.files_read_by_others():
+            log.warning("secrets.readable_by_others", file=str(file), remedy=f"chmod 600 {file}")
 
     async def _open(self) -> tuple[Redis, httpx.AsyncBaseTransport]:
         redis = open_store(self.settings.store_url.get_secret_value())

@@ -3,7 +3,7 @@
 import random
 
 from ...config.logs import log
-from ...config.settings import Partner
+from ...config.partners import Partner
 from ..dintero.client import DinteroClient
 from ..dintero.errors import InvalidAnswerError, UnauthorizedError
 from ..dintero.wire import TokenAnswer

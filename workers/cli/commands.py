@@ -1,6 +1,8 @@
 """The table of commands, and what their errors become."""
 
+import os
 import sys
+from typing import Annotated
 
 import typer
 from celery.exceptions import OperationalError as CeleryOperationalError
@@ -26,6 +28,19 @@ cli = typer.Typer(
     add_completion=False,
 )
 cli.add_typer(accounts, name="accounts")
+
+
+@cli.callback()
+def choose(
+    partner: Annotated[
+        str | None, typer.Option(help="which of several partners", envvar="SUBTOKENS_PARTNER_ID")
+    ] = None,
+) -> None:
+    """Keep one fresh access token for every sub-account of a Dintero partner."""
+    if partner is not None:
+        os.environ["SUBTOKENS_PARTNER_ID"] = partner
+
+
 cli.command()(exchange)
 cli.command()(ensure)
 cli.command()(status)

@@ -38,8 +38,7 @@ def token(
     as_json: AsJson = False,
 ) -> None:
     """Tell what is stored for an account; the token itself only with --reveal."""
-    settings = runtime().settings
-    record = TokenReader(settings).get(checked_account_id(account_id, settings.partner_id))
+    record = TokenReader(runtime().settings).get(account_id)
     if reveal:
         typer.echo(record.access_token)
         return
