@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from .ids import PARTNER_ID
+from .urls import UpstreamUrl
 
 TokenKind = Literal["exchange", "account"]
 Audience = Literal["partner", "account"]
@@ -20,6 +21,7 @@ class Partner(BaseModel):
     partner_id: str = Field(alias="id")
     client_id: str = Field(min_length=1)
     client_secret: SecretStr = Field(min_length=1)
+    base_url: UpstreamUrl
     rate_limit: float = Field(gt=0, le=1_000_000)
     token_kind: TokenKind
     audience: Audience

@@ -56,7 +56,7 @@ class Fleet:
         self.limiters: dict[Lane, Limiter] = {
             lane: Limiter(self.store.scripts, self.rate, lane, clock) for lane in LANES
         }
-        self.client = DinteroClient(settings.base_url, transport, settings.call_timeout_seconds)
+        self.client = DinteroClient(partner.base_url, transport, settings.call_timeout_seconds)
         self.exchanger = Exchanger(
             partner,
             self.client,
