@@ -1,12 +1,12 @@
 """The ticket: whoever gets one works on whatever is due in its lane."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
-from celery import Task, shared_task
+from celery import Celery, Task, shared_task
 from redis.exceptions import RedisError
 
 from ..config.celeryconfig import EXCHANGE_QUEUE
@@ -19,6 +19,8 @@ from .runtime import runtime
 from .tokens.lanes import LANES, Lane
 from .tokens.stint import Tally
 from .tokens.tickets import HELD_SECONDS
+
+_LOOK_AT_OTHERS_SECONDS = 0.5
 
 
 @shared_task(
@@ -38,24 +40,50 @@ def work(self: "Task[Any, Any]", partner_id: str, ticket: str, lane: Lane = "exc
         raise InputError(f"lane {lane!r} is neither of {', '.join(LANES)}")
     process = runtime()
     fleet = process.fleet(partner_id)
+    others = [process.fleet(other) for other in process.settings.partner_ids if other != partner_id]
+    process.call(_worked(fleet, others, self.app, ticket, lane))
+    process.call(look(fleet, self.app))
+
+
+async def _worked(
+    fleet: Fleet,
+    others: Sequence[Fleet],
+    app: Celery,
+    ticket: str,
+    lane: Lane,
+) -> None:
+    """Work on the ticket's partner, and meanwhile on what is due of the others.
+
+    A partner's fan-out may hold every process for as long as a ticket lasts; the others' tickets
+    would wait behind it.
+    """
+    async with _held(fleet, lane, ticket):
+        own = asyncio.create_task(_stint(fleet, app, lane))
+
+        async def keep_up(other: Fleet) -> None:
+            while not own.done():
+                await _stint(other, app, lane)
+                await asyncio.wait([own], timeout=_LOOK_AT_OTHERS_SECONDS)
+
+        try:
+            await asyncio.gather(own, *(keep_up(other) for other in others))
+        finally:
+            own.cancel()
+
+
+async def _stint(fleet: Fleet, app: Celery, lane: Lane) -> None:
     try:
-        tally = process.call(_worked(fleet, self.app, ticket, lane))
+        tally = await fleet.stint(lane, partial(release, fleet, app)).run()
     except DinteroError as error:
         log.error(
             "partner.unavailable",
-            partner_id=partner_id,
+            partner_id=fleet.partner.partner_id,
             blame=str(error.blame),
             reason=error.reason,
             error=str(error),
         )
     else:
         _log(fleet, lane, tally)
-    process.call(look(fleet, self.app))
-
-
-async def _worked(fleet: Fleet, app: Any, ticket: str, lane: Lane) -> Tally:  # noqa: ANN401
-    async with _held(fleet, lane, ticket):
-        return await fleet.stint(lane, partial(release, fleet, app)).run()
 
 
 @asynccontextmanager

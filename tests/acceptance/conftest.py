@@ -183,6 +183,9 @@ class Site:
             "SUBTOKENS_STORE_URL": server.url(1),
             "SUBTOKENS_RATE_LIMIT": "2000",
         } | {f"{PREFIX}{name.upper()}": str(value) for name, value in settings.items()}
+        if "partners_file" in settings:  # which holds them
+            for name in ("PARTNER_ID", "CLIENT_ID", "CLIENT_SECRET", "BASE_URL"):
+                del self.environment[f"{PREFIX}{name}"]
         self.broker_url = self.environment["SUBTOKENS_BROKER_URL"]
         self.store_url = self.environment["SUBTOKENS_STORE_URL"]
         self.own_settings = Settings(

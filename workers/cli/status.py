@@ -34,22 +34,43 @@ def status(
     Example: subtokens status --forecast --accounts 200000 --rate 30
     """
     process = runtime()
-    fleet = process.fleet()
-    if accounts is None and rate is None and lifetime is None:
+    if forecast or accounts is not None or rate is not None or lifetime is not None:
+        _forecast(process.fleet(), accounts, rate, lifetime, as_json=as_json)
+        return
+    told = []
+    default = process.settings.partner_id
+    for partner_id in (default,) if default else process.settings.partner_ids:
+        fleet = process.fleet(partner_id)
+        accounts_per_second = fleet.rate.per_second / fleet.partner.calls_per_exchange
+        now = process.call(fleet_status(fleet.store, accounts_per_second))
         coming = process.call(_coming_day(fleet))
-    else:
-        coming = process.call(_what_if(fleet, accounts, rate, lifetime))
-    if forecast:
-        if coming is None:
-            raise InputError("no token was stored yet: name --lifetime, and --accounts")
-        typer.echo(json.dumps(coming.as_dict())) if as_json else _show_forecast(coming)
-        raise typer.Exit(0 if coming.fits else 1)
-    accounts_per_second = fleet.rate.per_second / fleet.partner.calls_per_exchange
-    now = process.call(fleet_status(fleet.store, accounts_per_second))
+        told.append(now.as_dict() | {"forecast": coming and coming.as_dict()})
+        if not as_json:
+            _show_status(now, coming)
     if as_json:
-        typer.echo(json.dumps(now.as_dict() | {"forecast": coming and coming.as_dict()}))
+        typer.echo(json.dumps(told[0] if len(told) == 1 else told))
+
+
+def _forecast(
+    fleet: Fleet,
+    accounts: int | None,
+    rate: float | None,
+    lifetime: float | None,
+    *,
+    as_json: bool,
+) -> None:
+    call = runtime().call
+    if accounts is None and rate is None and lifetime is None:
+        coming = call(_coming_day(fleet))
     else:
-        _show_status(now, coming)
+        coming = call(_what_if(fleet, accounts, rate, lifetime))
+    if coming is None:
+        raise InputError("no token was stored yet: name --lifetime, and --accounts")
+    if as_json:
+        typer.echo(json.dumps(coming.as_dict()))
+    else:
+        _show_forecast(coming)
+    raise typer.Exit(0 if coming.fits else 1)
 
 
 async def _coming_day(fleet: Fleet) -> Forecast | None:

@@ -1,0 +1,78 @@
+"""Two partners in one deployment: neither waits for the other, and nothing is mixed up."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import subtokens
+
+from .conftest import (
+    CANARY_SECRET,
+    DEADLINE_SECONDS,
+    Site,
+    Upstream,
+    await_ready,
+    eventually,
+    sending_by,
+)
+
+BIG, SMALL = "T11200000", "P11300000"
+
+
+def ids(partner_id: str, count: int) -> list[str]:
+    return [f"{partner_id[:4]}{number:05}" for number in range(1, count + 1)]
+
+
+@pytest.fixture
+def upstreams() -> Iterator[tuple[Upstream, Upstream]]:
+    with (
+        Upstream(accounts=2000, latency_seconds=0.02) as big,
+        Upstream(accounts=40, partner_id=SMALL, latency_seconds=0.02) as small,
+    ):
+        yield big, small
+
+
+@pytest.fixture
+def both(
+    new_site: Callable[..., Site], upstreams: tuple[Upstream, Upstream], tmp_path: Path
+) -> Site:
+    """A worker and beat for both, by a partners file."""
+    file = tmp_path / "partners.toml"
+    tables = [
+        f'[[partner]]\nid = "{partner}"\nclient_id = "sandbox-client-id"\n'
+        f'client_secret = "{CANARY_SECRET}"\nbase_url = "{upstream.base_url}"\n'
+        f"rate_limit = {rate}\n"
+        for partner, upstream, rate in zip((BIG, SMALL), upstreams, (300, 50), strict=True)
+    ]
+    file.write_text("\n".join(tables))
+    file.chmod(0o600)
+    return new_site("", partners_file=file, discovery_interval_seconds=3600)
+
+
+def test_both_are_discovered_and_the_small_one_does_not_wait_for_the_fan_out_of_the_big_one(
+    both: Site, upstreams: tuple[Upstream, Upstream]
+) -> None:
+    big, small = upstreams
+    await_ready(both.worker("worker"))
+    both.celery("beat", "beat")
+    eventually(lambda: small.has_exchanged(ids(SMALL, 40)), within=20)
+    assert len(big.calls_of(ids(BIG, 2000))) < 2000, "the big one was done: it proves nothing"
+    calls = [call for call in small.calls() if call.kind == "exchange"]
+    assert {call.status for call in small.calls()} == {200}
+    assert sorted(call.account for call in calls) == ids(SMALL, 40)
+    with sending_by(both.app):
+        step = subtokens.ensure.si(valid_for="1h", partner_id=SMALL)
+        assert step.apply_async().get(timeout=DEADLINE_SECONDS)["valid"] == 40
+        with pytest.raises(subtokens.InputError, match="name one of T11200000, P11300000"):
+            subtokens.ensure.si(valid_for="1h").apply_async().get(timeout=DEADLINE_SECONDS)
+        with pytest.raises(subtokens.InputError, match="different environments"):
+            subtokens.exchange.si(ids(BIG, 1)[0], partner_id=SMALL).apply_async().get(
+                timeout=DEADLINE_SECONDS
+            )
+    both_told = both.cli("status", "--json")
+    assert both_told.code == 0
+    assert [part in both_told.out for part in (BIG, SMALL)] == [True, True]
+    one = both.cli("--partner", SMALL, "token", ids(SMALL, 1)[0])
+    assert (one.code, "exchange" in one.out) == (0, True)
+    assert both.cli("accounts", "list").code == 2
