@@ -1,4 +1,5 @@
 # One image for worker, beat and the command line. Every package is pinned and its hash checked.
+# It was never built where it was written, as no container engine was at hand.
 FROM python:3.13-slim AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -18,7 +19,8 @@ FROM python:3.13-slim
 
 RUN useradd --uid 10001 --create-home subtokens
 COPY --from=build /opt/subtokens /opt/subtokens
-ENV PATH=/opt/subtokens/bin:$PATH PYTHONUNBUFFERED=1
+# Its root may be read-only: nothing is written but signs of life, to a folder that is mounted.
+ENV PATH=/opt/subtokens/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001
 WORKDIR /home/subtokens
 CMD ["celery", "-A", "subtokens.workers", "worker"]

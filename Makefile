@@ -2,7 +2,7 @@
 # Every target sets itself up in .venv; `make PYTHON=/path/to/python3 …` names the Python.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults bench lint format requirements package clean set-up-demo set-up-dev
+.PHONY: help demo doctor test test-faults bench lint format requirements package clean set-up-demo set-up-dev
 ARGS ?=
 PYTHON ?=
 export PYTHON
@@ -19,6 +19,11 @@ help: ## list the targets
 
 demo: set-up-demo ## exchange tokens for 500 sub-accounts of a local sandbox (ARGS=--help: more)
 	@$(BIN)/subtokens demo $(ARGS)
+
+## Run it
+
+up: set-up-demo ## Redis, workers and beat on this machine, with your .env (ARGS="--workers 4")
+	@$(BIN)/subtokens up $(ARGS)
 
 ## Change it
 
@@ -42,6 +47,9 @@ bench: set-up-dev ## measure a fan-out beside one Celery task per account (some 
 	@$(BIN)/python benchmarks/fan_out.py $(ARGS)
 
 ## Look after it
+
+doctor: set-up-demo ## check this deployment's settings, Redis, Dintero and workers (ARGS=--json)
+	@$(BIN)/subtokens doctor $(ARGS)
 
 requirements: set-up-dev ## pin requirements/*.txt anew after a change (ARGS=--upgrade: newest)
 	@.ci/pin-requirements $(ARGS)

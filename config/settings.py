@@ -21,10 +21,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from .errors import InputError, SettingsError
 from .ids import PARTNER_ID, checked_partner_id
 from .partners import Audience, Partner, TokenKind, read_partners, secret_files
-from .urls import RedisServerUrl, RedisUrl, UpstreamUrl
+from .urls import CaFile, RedisServerUrl, RedisUrl, UpstreamUrl
 
 PREFIX = "SUBTOKENS_"
 S = TypeVar("S", bound="StoreSettings")
+_KEYS_MEANING = (
+    "id:base64 of 32 random bytes, several by comma; the first seals, all open. "
+    "Make one: echo k1:$(openssl rand -base64 32)"
+)
 
 
 def _encodable(value: SecretStr) -> SecretStr:
@@ -60,9 +64,13 @@ class StoreSettings(BaseSettings):
         pattern=r"^[A-Za-z0-9_.-]{1,40}$",
         description="prefix of every key, so that two deployments can share a Redis",
     )
+    reader_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="for readers of one partner's tokens, instead of the next: what subtokens keys "
+        "derive prints",
+    )
     encryption_keys: SecretStr = Field(
-        description="id:base64 of 32 random bytes, several by comma; the first seals, all open. "
-        "Make one: echo k1:$(openssl rand -base64 32)"
+        default=SecretStr(""), validate_default=True, description=_KEYS_MEANING
     )
 
     @field_validator("partner_id")
@@ -72,16 +80,37 @@ class StoreSettings(BaseSettings):
             raise ValueError("must be T (test) or P (production), three digits and five zeros")
         return value
 
-    @field_validator("encryption_keys")
+    @field_validator("reader_keys", "encryption_keys")
     @classmethod
     def _check_keys(cls, value: SecretStr) -> SecretStr:
-        parse_encryption_keys(value.get_secret_value())
+        if value.get_secret_value():
+            parse_encryption_keys(value.get_secret_value())
+        return value
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _check_one_kind_of_keys(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        derived = info.data.get("reader_keys")
+        if derived is None:  # it is unusable, which is told already
+            return value
+        if value.get_secret_value() and derived.get_secret_value():
+            raise ValueError(
+                f"stands beside {PREFIX}READER_KEYS and opens every partner's: one of the two"
+            )
+        if not (value.get_secret_value() or derived.get_secret_value()):
+            raise ValueError("is not set")
         return value
 
     @cached_property
     def master_keys(self) -> dict[str, bytes]:
         """Key id to 32 secret bytes, in order; the first seals."""
         return parse_encryption_keys(self.encryption_keys.get_secret_value())
+
+    @cached_property
+    def derived_keys(self) -> dict[str, bytes]:
+        """A reader's own keys, of one partner alone; none where it holds the master keys."""
+        text = self.reader_keys.get_secret_value()
+        return parse_encryption_keys(text) if text else {}
 
     @property
     def partner_ids(self) -> tuple[str, ...]:
@@ -108,6 +137,7 @@ class StoreSettings(BaseSettings):
 class Settings(StoreSettings):
     """What the workers need besides: the credential, the upstream, the broker, limits and times."""
 
+    encryption_keys: SecretStr = Field(min_length=1, description=_KEYS_MEANING)  # workers seal
     client_id: str | None = Field(
         default=None,
         min_length=1,
@@ -122,6 +152,9 @@ class Settings(StoreSettings):
     )
     base_url: UpstreamUrl = Field(
         default="https://api.dintero.com/v1", description="the upstream; https, or http on loopback"
+    )
+    upstream_ca_file: CaFile = Field(
+        default="", description="certificates that the upstream's is verified by, not the usual"
     )
     broker_url: RedisServerUrl = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"), description="Redis that carries the tickets"
@@ -171,6 +204,9 @@ class Settings(StoreSettings):
         default=5,
         ge=1,
         description="faults of an account's own, the same in a row, until it is tried once a day",
+    )
+    health_folder: str = Field(
+        default="", repr=False, description="a folder where workers and beat leave signs of life"
     )
     log_format: Literal["console", "json"] = Field(default="console", description="shape of logs")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(

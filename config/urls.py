@@ -1,24 +1,65 @@
 """URLs of Redis and of the upstream, as settings take them."""
 
+import os
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
 
-def _parts(value: str) -> SplitResult:
+@dataclass(frozen=True, slots=True, repr=False)  # its URL may hold a password
+class StoreAddress:
+    """Where the store is: one server, one that sentinels name, or a cluster."""
+
+    url: str  # of the server, or of the first node
+    kind: str = ""  # or "sentinel" or "cluster"
+    nodes: tuple[tuple[str, int], ...] = ()  # the sentinels, or nodes of the cluster
+    master: str = ""  # by what name the sentinels know it
+
+
+def store_address(value: str) -> StoreAddress:
+    """Take the store's URL apart. Raises ValueError, which never repeats it."""
+    scheme, _, kind = value.partition("://")[0].partition("+")
+    if not kind:
+        return StoreAddress(value)
+    parts = _split(value)
+    if scheme not in {"redis", "rediss"} or kind not in {"sentinel", "cluster"}:
+        raise ValueError("must begin with redis://, rediss://, redis+sentinel:// or …+cluster://")
+    access, at, hosts = parts.netloc.rpartition("@")
+    split = [_parts(f"redis://{host}") for host in hosts.split(",")]
+    default = 26379 if kind == "sentinel" else 6379
+    nodes = tuple((one.hostname or "", one.port or default) for one in split)
+    if not all(host for host, _ in nodes):
+        raise ValueError("must name hosts by comma: redis+cluster://one:6379,two:6379")
+    master, _, database = parts.path.strip("/").rpartition("/")
+    if kind == "sentinel" and not (master and "/" not in master and database.isdecimal()):
+        raise ValueError("must end with the master's name and a database, such as /mymaster/0")
+    if kind == "cluster" and (master or database not in {"", "0"}):
+        raise ValueError("must name no database: a cluster has one alone")
+    host, port = nodes[0]
+    first = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    url = f"{scheme}://{access}{at}{first}/{database}?{parts.query}"
+    return StoreAddress(url, kind, nodes, master)
+
+
+def _split(value: str, *, has_many_hosts: bool = True) -> SplitResult:
     """Take a URL apart; the ValueError never repeats it, as urlsplit's own may."""
     if not (value.isascii() and value.isprintable()) or " " in value:
         raise ValueError("must be a URL of printable ASCII without spaces (escape others with %)")
     try:
         parts = urlsplit(value)
-        _ = parts.port  # read here, as it is only checked when it is read
+        _ = has_many_hosts or parts.port  # read here, as it is only checked when it is read
     except ValueError:
         raise ValueError(
             "must be a URL with a host and a port from 0 to 65535 (escape a password with %)"
         ) from None
     return parts
+
+
+def _parts(value: str) -> SplitResult:
+    return _split(value, has_many_hosts=False)
 
 
 def _redis_server_url(value: SecretStr) -> SecretStr:
@@ -28,13 +69,29 @@ def _redis_server_url(value: SecretStr) -> SecretStr:
     database = parts.path.strip("/")
     if database and not database.isdecimal():
         raise ValueError("must end with the number of a database, such as /0")
+    _check_ca(parts)
     return value
 
 
+def _readable(value: str) -> str:
+    if value and not os.access(value, os.R_OK):
+        raise ValueError("is a file that cannot be read")
+    return value
+
+
+def _check_ca(parts: SplitResult) -> None:
+    given = parse_qs(parts.query)
+    if parts.scheme != "rediss" and any(name.startswith("ssl_") for name in given):
+        raise ValueError("must begin with rediss where it names ssl_ca_certs and the like")
+    if not all(os.access(file, os.R_OK) for file in given.get("ssl_ca_certs", ())):
+        raise ValueError("names a file in ssl_ca_certs that cannot be read")
+
+
 def _redis_url(value: SecretStr) -> SecretStr:
-    if _parts(value.get_secret_value()).scheme == "unix":
-        return value
-    return _redis_server_url(value)
+    address = store_address(value.get_secret_value())
+    if _parts(address.url).scheme != "unix":
+        _redis_server_url(SecretStr(address.url))
+    return value
 
 
 def _upstream_url(value: str) -> str:
@@ -61,3 +118,4 @@ RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 # Celery knows no unix://
 RedisServerUrl = Annotated[SecretStr, AfterValidator(_redis_server_url)]
 UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
+CaFile = Annotated[str, AfterValidator(_readable)]

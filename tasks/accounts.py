@@ -1,5 +1,6 @@
 """Which accounts there are: discovery at Dintero, and forgetting."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +11,14 @@ from ..config.errors import InputError
 from ..config.ids import checked_account_id, checked_account_ids
 from ..config.logs import log
 from .dintero.client import pages_of_accounts
-from .dintero.errors import DinteroError, UnauthorizedError
+from .dintero.errors import Blame, DinteroError, UnauthorizedError
 from .dintero.wire import ListedAccount
 from .fleet import Fleet
 from .look import release
 from .runtime import runtime
 from .tokens.membership import Discovery, absent_twice, drop, is_too_many, note_discovery
+
+_PAUSES_SECONDS = (0.5, 2.0)  # after a page that failed by the upstream's fault
 
 
 @shared_task(
@@ -99,6 +102,18 @@ async def discover_accounts(fleet: Fleet, app: Celery, *, drop_missing: bool = F
 
 
 async def _fetch_page(fleet: Fleet, after: str | None) -> list[ListedAccount]:
+    """One page; a passing fault of the upstream is waited out, as a listing has many pages."""
+    for pause_seconds in _PAUSES_SECONDS:
+        try:
+            return await _fetch_page_once(fleet, after)
+        except DinteroError as error:
+            if error.blame is not Blame.UPSTREAM:
+                raise
+            await asyncio.sleep(max(pause_seconds, error.retry_after_seconds or 0.0))
+    return await _fetch_page_once(fleet, after)
+
+
+async def _fetch_page_once(fleet: Fleet, after: str | None) -> list[ListedAccount]:
     partner_id, limiter = fleet.partner.partner_id, fleet.limiters["renew"]  # upkeep, too
     bearer = await fleet.exchanger.partner_token.get()
     await limiter.permit()

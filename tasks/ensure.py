@@ -16,7 +16,7 @@ from .tokens.coming_day import lifetime_seconds
 from .tokens.readiness import CannotFitError, Means, Plan, plan_for
 from .tokens.runs import RunSummary
 from .tokens.selection import Selection
-from .waiting import share_of, wait_for_run
+from .waiting import NOBODY_ENROLLED, share_of, wait_for_run
 
 
 @shared_task(name="subtokens.ensure", **STEP)
@@ -95,6 +95,8 @@ async def judged(
         "valid": valid,
         "valid_for_seconds": valid_for_seconds,
     }
+    if not expiry_of and chosen.is_whole_fleet:
+        return RunFailedError(NOBODY_ENROLLED, counts)
     if summary.is_whole and valid >= len(expiry_of) * share:
         return counts
     told = f"{valid} of {len(expiry_of)} accounts have a token for {valid_for_seconds:g} s more"

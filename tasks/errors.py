@@ -12,6 +12,8 @@ class RunFailedError(SubtokensError):
     step again: accounts that have their token keep it.
     """
 
+    __module__ = "subtokens"  # where a result backend finds it again, with `import subtokens` alone
+
     def __init__(self, text: str, summary: dict[str, Any] | None = None) -> None:
         super().__init__(text, summary)
         self.summary = summary or {}

@@ -6,11 +6,9 @@ from typing import Any
 from celery import Task, shared_task
 
 from ..config.celeryconfig import SWEEP_QUEUE
-from .errors import RunFailedError
 from .runtime import runtime
-from .tokens.runs import RunSummary
 from .tokens.selection import Selection
-from .waiting import WaitingTask, share_of, wait_for_run
+from .waiting import WaitingTask, judge_by, share_of, wait_for_run
 
 STEP: dict[str, Any] = {
     "bind": True,
@@ -84,9 +82,5 @@ def _fan_out(
             await fleet.runs.request(run_id, page, is_retry=is_retry)
         return False
 
-    async def judge(summary: RunSummary) -> dict[str, Any] | RunFailedError:
-        counts = summary.as_dict()
-        return counts if summary.meets(share) else RunFailedError(str(summary), counts)
-
     timeout_seconds = process.settings.run_timeout_seconds if timeout is None else timeout
-    return wait_for_run(task, fleet, fill, judge, timeout_seconds=timeout_seconds)
+    return wait_for_run(task, fleet, fill, judge_by(share, chosen), timeout_seconds=timeout_seconds)

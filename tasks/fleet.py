@@ -13,6 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ..config.partners import Partner
 from ..config.settings import Settings
 from .dintero.client import DinteroClient
+from .tokens.connections import open_async_redis
 from .tokens.exchanger import Exchanger
 from .tokens.keys import PartnerKeys
 from .tokens.lanes import LANES, Lane
@@ -80,10 +81,8 @@ class Fleet:
 
 def open_store(url: str) -> Redis:
     """A Redis client for the store: bounded waits, a few reconnects, answers as bytes."""
-    return Redis.from_url(
+    return open_async_redis(
         url,
-        socket_timeout=10,
-        socket_connect_timeout=5,
         socket_keepalive=True,
         health_check_interval=25,
         retry=Retry(ExponentialBackoff(cap=1, base=0.05), retries=4),

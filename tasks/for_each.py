@@ -11,13 +11,11 @@ from ..config.celeryconfig import EXCHANGE_QUEUE
 from ..config.durations import seconds_of
 from ..config.errors import InputError
 from ..config.ids import checked_account_id
-from .errors import RunFailedError
 from .exchange import STEP
 from .look import release
 from .runtime import runtime
-from .tokens.runs import RunSummary
 from .tokens.selection import Selection
-from .waiting import share_of, wait_for_run
+from .waiting import judge_by, share_of, wait_for_run
 from .waves import send_wave
 
 MOST_AT_ONCE = 10_000
@@ -26,8 +24,7 @@ MOST_AT_ONCE = 10_000
 @shared_task(name="subtokens.for_each_account", **STEP)
 def for_each_account(
     self: "Task[Any, Any]",
-    signature: dict[str, Any],
-    *,
+    *arguments: Any,  # noqa: ANN401 - perhaps what the previous step returned, then the signature
     account_ids: Sequence[str] | None = None,
     selection: str | None = None,
     partner_id: str | None = None,
@@ -38,12 +35,17 @@ def for_each_account(
 ) -> dict[str, Any]:
     """Run a task of yours for each account that has a token; waits without holding a slot.
 
+    Takes the signature of your task, after what the previous step returned, if it returned a list
+    of ids; or `account_ids`, or a stored `selection`; otherwise all that are enrolled.
     The task of `signature` gets the account id as its first argument, and fetches the token when
     it runs. At most `at_once` messages are under way. Accounts whose token does not last
     `valid_for` count as failed (`no_token`), as do those whose task fails (`failed`). Returns the
     run's counts; raises RunFailedError if fewer than `policy` came about within `timeout` seconds.
     """
     share, seconds = share_of(policy), seconds_of(valid_for)
+    *previous, signature = arguments or (None,)
+    if account_ids is None and selection is None and previous and isinstance(previous[0], list):
+        account_ids = previous[0]
     if not isinstance(signature, dict) or not isinstance(signature.get("task"), str):
         raise InputError("signature is no task's signature: pass settle.s() or settle.si()")
     if not 1 <= at_once <= MOST_AT_ONCE:
@@ -62,11 +64,8 @@ def for_each_account(
             await fleet.runs.enlist(run_id, sorted(expiry_of.keys() - ready), "no_token")
         return False
 
-    async def judge(summary: RunSummary) -> dict[str, Any] | RunFailedError:
-        counts = summary.as_dict()
-        return counts if summary.meets(share) else RunFailedError(str(summary), counts)
-
     timeout_seconds = process.settings.run_timeout_seconds if timeout is None else timeout
+    judge = judge_by(share, chosen, "are done")
     return wait_for_run(self, fleet, fill, judge, timeout_seconds=timeout_seconds)
 
 

@@ -38,13 +38,18 @@ async def look(fleet: Fleet, app: Celery, *, is_sweep: bool = False) -> None:
         await send_wave(fleet, app, run_id)
     await release(fleet, app, outlook.ripe_runs)
     if outlook.rejections_held_back:
-        log.error(
-            "rejections.held_back",
-            partner_id=fleet.partner.partner_id,
-            count=outlook.rejections_held_back,
-            remedy="a twentieth of the fleet's tokens were rejected within an hour: look at the "
-            "job that reports them; if the tokens are to blame: subtokens exchange --all",
-        )
+        alarm_of_rejections(fleet, outlook.rejections_held_back)
+
+
+def alarm_of_rejections(fleet: Fleet, held_back: int) -> None:
+    """Say that more tokens are rejected than can be the tokens' fault."""
+    log.error(
+        "rejections.held_back",
+        partner_id=fleet.partner.partner_id,
+        count=held_back,
+        remedy="a twentieth of the fleet's tokens were rejected within an hour: look at the job "
+        "that reports them; if the tokens are to blame: subtokens exchange --all",
+    )
 
 
 async def release(fleet: Fleet, app: Celery, run_ids: Sequence[str]) -> None:

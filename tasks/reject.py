@@ -7,7 +7,7 @@ from celery import Task, shared_task
 from ..config.celeryconfig import SWEEP_QUEUE
 from ..config.ids import checked_account_id
 from ..config.logs import log
-from .look import look
+from .look import alarm_of_rejections, look
 from .runtime import runtime
 
 
@@ -27,5 +27,7 @@ def reject(
     checked = checked_account_id(account_id, fleet.partner.partner_id)
     verdict = process.call(fleet.store.reject(checked, int(generation)))
     log.info("token.rejected", account_id=checked, generation=generation, verdict=verdict)
+    if verdict == "held back":
+        alarm_of_rejections(fleet, 1)
     process.call(look(fleet, self.app))
     return verdict

@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from celery import Celery
 from celery.signals import celeryd_after_setup, worker_ready
 
 from ..config.celeryconfig import QUEUES, SWEEP_QUEUE
 from ..config.logs import log
 from ..config.schedule import SWEEP_INTERVAL_SECONDS
 
-WATCH = "subtokens.watch_runs"
+TASKS, WATCH = "subtokens.tasks", "subtokens.watch_runs"
 
 
 def consume_our_queues() -> None:
@@ -21,7 +22,14 @@ def watch_by_ourselves() -> None:
     worker_ready.connect(_watch, dispatch_uid="subtokens.watch")
 
 
+def _serves(app: Celery) -> bool:
+    """Whether the app asked for our tasks: that they are loaded may come from a reader alone."""
+    return TASKS in {*app.conf.include, *app.conf.imports}
+
+
 def _add_queues(instance: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's signal
+    if not _serves(instance.app):
+        return
     queues = instance.app.amqp.queues
     # With -Q, or an app that chose (as ours does), consume_from is a choice and is respected.
     if queues.consume_from is queues:
@@ -30,7 +38,7 @@ def _add_queues(instance: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's sig
 
 
 def _watch(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's signal
-    if SWEEP_QUEUE not in sender.app.amqp.queues.consume_from:
+    if not _serves(sender.app) or SWEEP_QUEUE not in sender.app.amqp.queues.consume_from:
         return
 
     def send() -> None:

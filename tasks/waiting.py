@@ -6,6 +6,7 @@ run sends that message again: the same task id comes back, finds its run ended a
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from celery import Celery, Task
@@ -20,8 +21,10 @@ from .fleet import Fleet
 from .look import look
 from .runtime import runtime
 from .tokens.runs import RunSummary
+from .tokens.selection import Selection
 
 LONGEST_TIMEOUT_SECONDS = 86_400
+NOBODY_ENROLLED = "no account is enrolled: discover or import some first"
 Fill = Callable[[str], Coroutine[Any, Any, bool]]
 Judge = Callable[[RunSummary], Coroutine[Any, Any, dict[str, Any] | RunFailedError]]
 
@@ -30,6 +33,19 @@ class WaitingTask(Task):  # type: ignore[type-arg]  # generic for the checker al
     """Base of the steps that wait for a run."""
 
     abstract = True
+
+    def signature(self, args: Any = None, *others: Any, **options: Any) -> Any:  # noqa: ANN401
+        """As Celery's, with durations that a message can hold."""
+        return super().signature(args, *map(_without_timedelta, others), **options)
+
+    def apply_async(  # type: ignore[override]  # the rest goes by name, as Celery itself does it
+        self,
+        args: Any = None,  # noqa: ANN401
+        kwargs: Any = None,  # noqa: ANN401
+        **options: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """As Celery's, with durations that a message can hold."""
+        return super().apply_async(args, _without_timedelta(kwargs), **options)
 
     def after_return(
         self,
@@ -119,6 +135,20 @@ async def _advance(
     return None
 
 
+def judge_by(share: float, chosen: Selection, what_is_done: str = "have their token") -> Judge:
+    """Judges a run by the share of its accounts that came about; a fleet of none is none."""
+
+    async def judge(summary: RunSummary) -> dict[str, Any] | RunFailedError:
+        counts = summary.as_dict()
+        if not summary.accounts and chosen.is_whole_fleet:
+            return RunFailedError(NOBODY_ENROLLED, counts)
+        if summary.meets(share):
+            return counts
+        return RunFailedError(summary.told(what_is_done), counts)
+
+    return judge
+
+
 def share_of(policy: str | float) -> float:
     """A policy as the least share of accounts that must get their token: "all", or 0 to 1."""
     if policy == "all":
@@ -130,6 +160,15 @@ def share_of(policy: str | float) -> float:
     if not 0 <= share <= 1:
         raise InputError(f'policy {policy!r} is neither "all" nor a share from 0 to 1, as 0.995')
     return share
+
+
+def _without_timedelta(kwargs: Any) -> Any:  # noqa: ANN401 - what a caller passes
+    if not isinstance(kwargs, dict):
+        return kwargs
+    return {
+        name: value.total_seconds() if isinstance(value, timedelta) else value
+        for name, value in kwargs.items()
+    }
 
 
 def _own_message(task: "Task[Any, Any]") -> str:

@@ -72,6 +72,7 @@ async def _worked(
 
 
 async def _stint(fleet: Fleet, app: Celery, lane: Lane) -> None:
+    await fleet.tickets.key_use.learn()  # a new process has not looked yet, and is about to seal
     try:
         tally = await fleet.stint(lane, partial(release, fleet, app)).run()
     except DinteroError as error:

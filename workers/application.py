@@ -2,6 +2,7 @@
 
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -12,6 +13,7 @@ from ..config.celeryconfig import QUEUES, celery_configuration
 from ..config.errors import SettingsError
 from ..config.logs import configure_logging
 from ..config.settings import Settings, load
+from .health import leave_signs_of_beat, leave_signs_of_worker
 
 EXIT_BAD_SETTINGS = 2
 
@@ -46,6 +48,9 @@ def command_line_app() -> Celery:
     setup_logging.connect(configure, weak=False)
     task_prerun.connect(_bind_task)
     task_postrun.connect(_unbind_task)
+    if settings.health_folder:
+        leave_signs_of_worker(Path(settings.health_folder))
+        leave_signs_of_beat(Path(settings.health_folder))
     return make_app(settings)
 
 

@@ -121,12 +121,12 @@ class PrivateRedis:
             self._launch(self._port)
             return
         for attempt in range(1, _ATTEMPTS + 1):
-            port = _free_port()
+            port = free_port()
             try:
                 self._launch(port)
             except RedisServerFailed:
                 # Between our asking for a free port and the server's taking it, others may.
-                if attempt == _ATTEMPTS or _is_free(port):
+                if attempt == _ATTEMPTS or is_free(port):
                     raise
             else:
                 self._port = port
@@ -271,14 +271,16 @@ def _remedy(passed_over: list[str]) -> str:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nobody has just now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether a server could take that loopback port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

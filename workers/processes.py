@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 STOP_SECONDS = 10.0
 
@@ -17,22 +17,27 @@ STOP_SECONDS = 10.0
 _GUARD = 'trap "" INT TERM HUP; read -r _ || kill -9 "-$1"'
 
 
-class Child:
-    """A process in a group of its own, so that Ctrl-C reaches the parent alone; a context.
+class Guarded:
+    """A process in a group of its own, so that Ctrl-C reaches the parent alone.
 
-    What it prints goes to `log`.
+    What it prints goes to `output`; without one, into the pipe `printed`.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(  # noqa: S603 - our own commands
-                command,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        output: IO[bytes] | None = None,
+    ) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - our own commands
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output or subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self.printed = self._process.stdout
         self._guard = subprocess.Popen(  # noqa: S603
             ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid)],
             stdin=subprocess.PIPE,
@@ -40,6 +45,50 @@ class Child:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+
+    @property
+    def pid(self) -> int:
+        """The child's process id, which is its group's too."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """What it ended with; None while it runs."""
+        return self._process.poll()
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        if self.is_alive:
+            self._process.terminate()
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Ask it to end, and end its group if it has not within that time."""
+        if self.is_alive:
+            self.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it and its group at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        if self._guard.poll() is None:
+            self._guard.communicate(b"\n")
+
+
+class Child(Guarded):
+    """A guarded process that prints into the file `log`; a context."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        with log.open("ab") as output:
+            super().__init__(command, environment, output)
         self.log = log
 
     @classmethod
@@ -58,32 +107,6 @@ class Child:
     ) -> None:
         self.stop()
 
-    @property
-    def pid(self) -> int:
-        """The child's process id, which is its group's too."""
-        return self._process.pid
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it still runs."""
-        return self._process.poll() is None
-
     def said(self) -> str:
         """What it has printed so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
-
-    def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Ask it to end, and end its group if it has not within that time."""
-        if self.is_alive:
-            self._process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(seconds)
-        self.kill()
-
-    def kill(self) -> None:
-        """End it and its group at once."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
-        if self._guard.poll() is None:
-            self._guard.communicate(b"\n")

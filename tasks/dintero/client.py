@@ -1,4 +1,4 @@
-"""The four calls that subtokens makes, each checked before its answer is believed."""
+"""The calls that subtokens makes, each checked before its answer is believed."""
 
 import asyncio
 import base64
@@ -24,6 +24,7 @@ PARTNER_TOKEN = "partner_token"
 EXCHANGE = "exchange"
 ACCOUNT_TOKEN = "account_token"
 ACCOUNTS = "accounts"
+SETTINGS = "settings"
 
 
 def audience_of(account_id: str) -> str:
@@ -86,13 +87,22 @@ class DinteroClient:
         """One page of the partner's sub-accounts, those after paging token `after`."""
         params = {"limit": str(PAGE_SIZE)} | ({"starting_after": after} if after else {})
         url = f"{self._base_url}/accounts/{partner_id}/management/accounts"
+        body = await self._get(ACCOUNTS, httpx.URL(url, params=params), partner_token)
+        return parse_accounts(ACCOUNTS, body)
+
+    async def account_settings(self, account_id: str, access_token: str) -> None:
+        """Read an account's settings and drop them: a harmless proof that its token is accepted."""
+        url = f"{self._base_url}/accounts/{account_id}/management/settings"
+        await self._get(SETTINGS, httpx.URL(url), access_token)
+
+    async def _get(self, call: str, url: httpx.URL, bearer: str) -> bytes:
         request = httpx.Request(
             "GET",
-            httpx.URL(url, params=params),
-            headers=[*self._headers, (b"Authorization", f"Bearer {partner_token}".encode())],
+            url,
+            headers=[*self._headers, (b"Authorization", f"Bearer {bearer}".encode())],
             extensions=self._extensions,
         )
-        return parse_accounts(ACCOUNTS, await self._call(ACCOUNTS, request, LARGEST_LIST_BODY))
+        return await self._call(call, request, LARGEST_LIST_BODY)
 
     async def _post_for_token(
         self, call: str, url: str, authorization: str, body: dict[str, str]

@@ -4,6 +4,8 @@ httpx's own connection pool slows down with every connection it holds (docs/deci
 request and response types cost next to nothing. Replace this function to change the library.
 """
 
+import ssl
+
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
@@ -11,12 +13,13 @@ from httpx_aiohttp import AiohttpTransport
 KEEPALIVE_SECONDS = 10.0  # below the usual idle timeout of servers and load balancers
 
 
-def open_transport(concurrency: int) -> httpx.AsyncBaseTransport:
+def open_transport(concurrency: int, ca_file: str = "") -> httpx.AsyncBaseTransport:
     """A transport for up to `concurrency` calls at once; TLS verified, no cookies, no redirects.
 
-    Must be called and closed inside the event loop that uses it.
+    With `ca_file`, by its certificates alone. Must be called and closed inside the event loop that
+    uses it.
     """
-    context = httpx.create_ssl_context()
+    context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
 
     def session() -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
@@ -27,10 +30,15 @@ def open_transport(concurrency: int) -> httpx.AsyncBaseTransport:
     return _Transport(verify=context, client=session)
 
 
-class _Transport(AiohttpTransport):
-    """Turns aiohttp's error for what is no HTTP into httpx's: its repr shows the request's headers.
+class UntrustedCertificateError(httpx.ConnectError):
+    """The upstream's certificate is not by a known CA, or not its own."""
 
-    AiohttpTransport leaves that one as it is.
+
+class _Transport(AiohttpTransport):
+    """Turns two errors of aiohttp into httpx's, as AiohttpTransport does not.
+
+    That for what is no HTTP would show the request's headers in its repr, and a certificate that
+    cannot be verified would pass for a timeout.
     """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -38,3 +46,7 @@ class _Transport(AiohttpTransport):
             return await super().handle_async_request(request)
         except aiohttp.ClientResponseError as error:
             raise httpx.RemoteProtocolError(type(error).__name__) from None
+        except httpx.TransportError as error:
+            if isinstance(error.__cause__, aiohttp.ClientConnectorCertificateError):
+                raise UntrustedCertificateError("certificate verify failed") from None
+            raise

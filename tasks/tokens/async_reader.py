@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Self, TypeVar, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 
 from ...config.durations import Duration
+from .connections import open_async_redis
 from .reading import Reading, RoundTrip, Steps
 from .record import TokenRecord
 
@@ -69,10 +70,7 @@ class AsyncTokenReader(Reading[Redis]):
 
     @staticmethod
     def _open(url: str) -> Redis:
-        pool = BlockingConnectionPool.from_url(
-            url, max_connections=_MOST_CONNECTIONS, socket_timeout=10, socket_connect_timeout=5
-        )
-        return Redis.from_pool(pool)
+        return open_async_redis(url, _MOST_CONNECTIONS)
 
     async def _take(self, step: RoundTrip | float) -> list[Any]:
         if not isinstance(step, list):

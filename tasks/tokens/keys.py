@@ -7,6 +7,7 @@ _ORDER = (  # of the KEYS of every script, as lua/prelude.lua names them
     *("due", "expiry", "claims", "generation", "limiter", "runs"),
     *("renew_tickets", "exchange_tickets", "follow_up", "forgotten", "absent", "failing"),
     *("quarantine", "fleet", "rejections", "events", "waves", "partner", "partner_lock"),
+    "workers",
 )
 
 
@@ -29,6 +30,7 @@ class PartnerKeys:
         self.rejections = named["rejections"]
         self.events = named["events"]
         self.partner = named["partner"]
+        self.workers = named["workers"]
         self.for_scripts = (*named.values(), self.token(""), self.state(""), self.run(""))
 
     def token(self, account_id: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar, cast
 from redis import Redis
 
 from ...config.durations import Duration
+from .connections import open_redis
 from .reading import Reading, RoundTrip, Steps
 from .record import TokenRecord
 
@@ -73,7 +74,7 @@ class TokenReader(Reading[Redis]):
 
     @staticmethod
     def _open(url: str) -> Redis:
-        return Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5)
+        return open_redis(url)
 
     def _take(self, step: RoundTrip | float) -> list[Any]:
         if not isinstance(step, list):

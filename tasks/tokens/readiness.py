@@ -67,7 +67,7 @@ def _told(
 ) -> str:
     figures = (
         f"valid_for {valid_for_seconds:g} s cannot be had: tokens live "
-        f"{means.lifetime_seconds:g} s, and {plan.exchanges} exchanges at "
+        f"{means.lifetime_seconds:g} s, and {_counted(plan.exchanges)} at "
         f"{means.accounts_per_second * SHARE:g} a second take {plan.seconds:.0f} s"
     )
     if plan.seconds > means.timeout_seconds:
@@ -76,6 +76,10 @@ def _told(
     if largest is None:
         return f"{figures}; no valid_for fits: allow a longer timeout, or a higher rate limit"
     return f"{figures}; the largest valid_for that fits is {largest} s"
+
+
+def _counted(exchanges: int) -> str:
+    return f"{exchanges} exchange{'s' * (exchanges != 1)}"
 
 
 def _largest(

@@ -12,7 +12,7 @@ from ...config.settings import StoreSettings, load
 from .errors import NoTokenError, SealError
 from .keys import PartnerKeys
 from .record import TokenRecord
-from .sealing import Sealer
+from .sealing import Opener, Sealer
 from .shelf import Shelf
 from .store import last_outcome
 
@@ -42,7 +42,8 @@ class Reading(Generic[Client]):
         chosen = settings or load(StoreSettings)
         self.partner_id = chosen.chosen_partner_id(partner_id)
         self._keys = PartnerKeys(chosen.namespace, self.partner_id)
-        self._sealer = Sealer(self.partner_id, chosen.master_keys)
+        derived = chosen.derived_keys
+        self._opener = Opener(derived) if derived else Sealer(self.partner_id, chosen.master_keys)
         self._clock = clock
         self._shelf = Shelf(cache_seconds, clock)
         self._redis = self._open(chosen.store_url.get_secret_value())
@@ -107,7 +108,7 @@ class Reading(Generic[Client]):
         yield [("xadd", self._keys.rejections, what, "*", _MOST_REJECTIONS)]
 
     def _opened(self, account: str, sealed: bytes) -> TokenRecord:
-        record = self._sealer.open(sealed, self._keys.token(account), account)
+        record = self._opener.open(sealed, self._keys.token(account), account)
         self._shelf.keep(record)
         return record
 

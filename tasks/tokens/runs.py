@@ -37,7 +37,11 @@ class RunSummary:
         return {name: value for name, value in asdict(self).items() if name != "is_whole"}
 
     def __str__(self) -> str:
-        parts = [f"{self.done} of {self.accounts} accounts have their token"]
+        return self.told("have their token")
+
+    def told(self, what_is_done: str) -> str:
+        """The counts in words."""
+        parts = [f"{self.done} of {self.accounts} accounts {what_is_done}"]
         parts += [f"{count} {reason}" for reason, count in sorted(self.failed.items())]
         if self.open:
             parts.append(f"{self.open} {'late' if self.ended else 'open'}")

@@ -7,7 +7,9 @@ account, given another generation or altered does not open.
 
 import os
 import struct
+from collections.abc import Mapping
 from hashlib import blake2b
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -21,27 +23,25 @@ FORMAT = 1
 NONCE_BYTES = 12
 # format, kind, generation, issued, renew, expires (ms), length of the key id
 _HEADER = struct.Struct(">BBQqqqB")
+LONGEST_HEADER_BYTES = _HEADER.size + 16
 
 
-class Sealer:
-    """Seals and opens the records of one partner. `master_keys`: id to 32 bytes; first seals."""
+class SealedHeader(NamedTuple):
+    """What a sealed record tells without being opened."""
 
-    def __init__(self, partner_id: str, master_keys: dict[str, bytes]) -> None:
-        self._ciphers = {
-            key_id.encode(): AESGCM(_derived(master, partner_id, "v1"))
-            for key_id, master in master_keys.items()
-        }
-        self._sealing_id = next(iter(self._ciphers))
-        first = next(iter(master_keys.values()))
-        self._fingerprint_key = _derived(first, partner_id, "fingerprint")
+    key_id: str
+    expires_ms: int
 
-    def seal(self, record: TokenRecord, redis_key: str) -> bytes:
-        """The bytes to store under `redis_key`."""
-        header = self._header(record)
-        nonce = os.urandom(NONCE_BYTES)
-        cipher = self._ciphers[self._sealing_id]
-        sealed = cipher.encrypt(nonce, record.access_token.encode(), redis_key.encode() + header)
-        return header + nonce + sealed
+
+class Opener:
+    """Opens the records of one partner, with keys of its own alone: `derived_keys` gives them."""
+
+    def __init__(
+        self, derived: Mapping[str, bytes], setting: str = "SUBTOKENS_READER_KEYS"
+    ) -> None:
+        self.key_ids = tuple(derived)
+        self._ciphers = {key_id.encode(): AESGCM(key) for key_id, key in derived.items()}
+        self._setting = setting
 
     def open(self, sealed: bytes, redis_key: str, account_id: str) -> TokenRecord:
         """The record under `redis_key`. Raises SealError if it is not what was sealed there."""
@@ -60,7 +60,7 @@ class Sealer:
         if cipher is None:
             raise SealError(
                 f"{redis_key}: sealed with key {key_id.decode(errors='replace')!r}, "
-                "which SUBTOKENS_ENCRYPTION_KEYS does not hold"
+                f"which {self._setting} does not hold"
             )
         nonce = sealed[header_end : header_end + NONCE_BYTES]
         associated = redis_key.encode() + sealed[:header_end]
@@ -76,9 +76,44 @@ class Sealer:
             account_id, token.decode(), Kind(kind), generation, issued_ms, renew_ms, expires_ms
         )
 
+
+class Sealer(Opener):
+    """Seals and opens the records of one partner. `master_keys`: id to 32 bytes; first seals.
+
+    `sealing_id` may be set to another of the keys that it holds, until all workers know the first.
+    """
+
+    def __init__(self, partner_id: str, master_keys: Mapping[str, bytes]) -> None:
+        super().__init__(derived_keys(partner_id, master_keys), "SUBTOKENS_ENCRYPTION_KEYS")
+        self._fingerprint_keys = {
+            key_id: _derived(master, partner_id, "fingerprint")
+            for key_id, master in master_keys.items()
+        }
+        self._sealing_id = self.key_ids[0]
+
+    @property
+    def sealing_id(self) -> str:
+        """The id of the key that seals."""
+        return self._sealing_id
+
+    @sealing_id.setter
+    def sealing_id(self, key_id: str) -> None:
+        if key_id not in self.key_ids:
+            raise ValueError(f"key {key_id} cannot seal: {self._setting} does not hold it")
+        self._sealing_id = key_id
+
+    def seal(self, record: TokenRecord, redis_key: str) -> bytes:
+        """The bytes to store under `redis_key`."""
+        header = self._header(record)
+        nonce = os.urandom(NONCE_BYTES)
+        cipher = self._ciphers[self._sealing_id.encode()]
+        sealed = cipher.encrypt(nonce, record.access_token.encode(), redis_key.encode() + header)
+        return header + nonce + sealed
+
     def fingerprint(self, access_token: str) -> str:
         """A keyed digest of the token: tells a new one from the same again, and nothing else."""
-        return blake2b(access_token.encode(), digest_size=6, key=self._fingerprint_key).hexdigest()
+        key = self._fingerprint_keys[self._sealing_id]
+        return blake2b(access_token.encode(), digest_size=6, key=key).hexdigest()
 
     def _header(self, record: TokenRecord) -> bytes:
         numbers = _HEADER.pack(
@@ -90,7 +125,24 @@ class Sealer:
             record.expires_ms,
             len(self._sealing_id),
         )
-        return numbers + self._sealing_id
+        return numbers + self._sealing_id.encode()
+
+
+def sealed_header(sealed: bytes) -> SealedHeader | None:
+    """Read the start of a sealed record, LONGEST_HEADER_BYTES of it; None if it is none of ours."""
+    try:
+        form, *_, expires_ms, length = _HEADER.unpack_from(sealed)
+        key_id = sealed[_HEADER.size : _HEADER.size + length].decode("ascii")
+    except (struct.error, UnicodeDecodeError):
+        return None
+    if form != FORMAT or len(key_id) != length or not key_id.isalnum():
+        return None
+    return SealedHeader(key_id, expires_ms)
+
+
+def derived_keys(partner_id: str, master_keys: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The partner's own keys: they open that partner's records and no other's."""
+    return {key_id: _derived(master, partner_id, "v1") for key_id, master in master_keys.items()}
 
 
 def _derived(master: bytes, partner_id: str, purpose: str) -> bytes:

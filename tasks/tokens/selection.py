@@ -6,11 +6,10 @@ from itertools import islice
 from typing import cast
 from uuid import uuid4
 
-from redis import Redis
-
 from ...config.errors import InputError
 from ...config.ids import checked_account_ids
 from ...config.settings import StoreSettings, load
+from .connections import open_redis
 from .keys import PartnerKeys
 from .store import TokenStore
 
@@ -37,7 +36,7 @@ def save_selection(
     ids = iter(checked_account_ids(account_ids, partner))
     key = PartnerKeys(chosen.namespace, partner).selection(checked_name(name))
     half_made = f"{key}:{uuid4().hex}"
-    with Redis.from_url(chosen.store_url.get_secret_value(), socket_timeout=10) as redis:
+    with open_redis(chosen.store_url.get_secret_value()) as redis:
         count = 0
         while page := list(islice(ids, _PAGE)):
             count += cast("int", redis.sadd(half_made, *page))
@@ -68,6 +67,8 @@ class Selection:
                 f"{MOST_IDS_IN_A_MESSAGE}: store them with subtokens.save_selection, and name that"
             )
         self._store = store
+        self._name = name
+        self.is_whole_fleet = ids is None and name is None
         self._ids = None if ids is None else checked_account_ids(ids, store.keys.partner_id)
         self._key = None if name is None else store.keys.selection(checked_name(name))
 
@@ -84,7 +85,7 @@ class Selection:
                 yield page
         else:
             if not await self._store.redis.exists(self._key):
-                raise InputError(f"there is no selection {self._key!r}: it is kept for two days")
+                raise InputError(f"there is no selection {self._name!r}: one is kept for two days")
             cursor = 0
             while True:
                 cursor, found = await self._store.redis.sscan(self._key, cursor, count=_PAGE)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
+from .key_use import SILENT_SECONDS, KeyUse, live_workers
 from .lanes import Lane
 from .store import TokenStore
 
@@ -41,17 +42,19 @@ class Tickets:
         self._store = store
         self._accounts_per_ticket = accounts_per_ticket
         self._lapse_ms = int(lapse_seconds * 1000)
+        self.key_use = KeyUse(store)
 
     async def look(self, *, is_sweep: bool = False, discovery_lease_seconds: float = 0) -> Outlook:
         """Register the tickets that the due accounts lack, and see what else is due.
 
         The caller publishes and releases. Only a sweep claims the discovery: for the lease, or
-        not at all where that is zero.
+        not at all where that is zero. Tells the other workers which keys are held here, and
+        chooses by theirs which one seals.
         """
-        name = uuid4().hex
+        name, now_ms = uuid4().hex, self._store.now_ms()
         answer = await self._store.scripts.run(
             "look",
-            self._store.now_ms(),
+            now_ms,
             name,
             self._accounts_per_ticket,
             MOST_TICKETS,
@@ -60,8 +63,13 @@ class Tickets:
             int(LONGEST_FOLLOW_UP_SECONDS * 1000),
             "1" if is_sweep else "0",
             int(discovery_lease_seconds * 1000),
+            self._store.holder,
+            ",".join(self._store.sealer.key_ids),
+            int(SILENT_SECONDS * 1000),
         )
-        renew, exchange, follow_up_ms, discover, held_back, waves, *ripe = answer
+        renew, exchange, follow_up_ms, discover, held_back, waves, workers, *ripe = answer
+        told = zip(workers[::2], workers[1::2], strict=True)
+        self.key_use.heed(live_workers(told, now_ms))
         names = [f"{name}:{number}" for number in range(1, renew + exchange + 1)]
         return Outlook(
             {"renew": tuple(names[:renew]), "exchange": tuple(names[renew:])},

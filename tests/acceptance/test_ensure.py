@@ -1,20 +1,21 @@
 """`subtokens.ensure` and `.for_each_account` as steps of canvases, without beat."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from celery import Celery, chain, chord, group
-from celery.canvas import Signature
 
 import subtokens
 
 from .conftest import (
     DEADLINE_SECONDS,
-    PARTNER,
     Site,
     Upstream,
     account_ids,
@@ -158,7 +159,7 @@ def test_what_cannot_be_is_refused_at_once_and_no_call_is_spent(
     assert text in str(refused.value)
     assert time.monotonic() - began < 5
     assert not upstream.calls_of(ACCOUNTS[:190], before)
-    assert not site.store.zcard(site.keys.runs)
+    eventually(lambda: not site.store.zcard(site.keys.runs))
 
 
 def test_it_works_by_name_alone_from_another_app(site: Site) -> None:
@@ -167,6 +168,48 @@ def test_it_works_by_name_alone_from_another_app(site: Site) -> None:
         sent = other.send_task("subtokens.ensure", kwargs=arguments, queue="subtokens.sweep")
         assert sent.get(timeout=DEADLINE_SECONDS)["valid"] == 3
         other.backend.result_consumer.stop()
+
+
+def test_a_timedelta_is_taken_as_it_is_written(site: Site) -> None:
+    two_hours = timedelta(hours=2)
+    steps = chain(alone("echo", ACCOUNTS[:2]), subtokens.ensure.s(valid_for=two_hours))
+    assert get(steps.apply_async())["valid_for_seconds"] == 7200
+    sent = subtokens.ensure.apply_async(kwargs={"valid_for": two_hours, "policy": 0.9})
+    assert get(sent)["valid_for_seconds"] == 7200
+
+
+def test_an_error_is_caught_by_its_name_by_who_merely_imports_the_package(site: Site) -> None:
+    code = """
+import subtokens
+from celery import Celery
+import os, sys
+url = os.environ["SUBTOKENS_BROKER_URL"]
+app = Celery("sender", broker=url, backend=url)
+wanted = {"valid_for": "1h", "account_ids": ["T11200195"]}
+sent = app.send_task("subtokens.ensure", kwargs=wanted, queue="subtokens.sweep")
+try:
+    sent.get(timeout=30)
+except subtokens.RunFailedError as error:
+    print(error.summary["accounts"])
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env=site.whole_environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert told.stdout == "1\n", told.stderr
+
+
+def test_a_fleet_of_nobody_is_no_success(new_site: Callable[..., Site], upstream: Upstream) -> None:
+    site = new_site(upstream.base_url, discovery_interval_seconds=0)
+    await_ready(site.worker("worker"))
+    with sending_by(site.app):
+        for step_of_all in (ensure(), subtokens.fan_out.si()):
+            with pytest.raises(subtokens.RunFailedError, match="no account is enrolled"):
+                get(step_of_all.apply_async())
+        assert get(ensure(account_ids=[]).apply_async())["accounts"] == 0
 
 
 def test_a_stored_selection_takes_the_place_of_many_ids(
@@ -212,8 +255,8 @@ def test_accounts_without_a_token_and_tasks_that_fail_are_counted_by_the_reason(
     )
     summary = get(work.apply_async())
     assert (summary["done"], summary["failed"]) == (5, {"no_token": 2, "failed": 1})
-    strict = subtokens.for_each_account.si(step("settle", name), account_ids=chosen)
-    with pytest.raises(subtokens.RunFailedError, match="2 no_token"):
+    strict = chain(alone("echo", chosen), subtokens.for_each_account.s(step("settle", name)))
+    with pytest.raises(subtokens.RunFailedError, match="6 of 8 accounts are done, 2 no_token"):
         get(strict.apply_async())
 
 
@@ -252,5 +295,3 @@ def test_the_message_for_a_hundred_thousand_accounts_is_small(
 def test_a_signature_that_is_none_is_refused(site: Site) -> None:
     with pytest.raises(subtokens.InputError, match="no task's signature"):
         get(subtokens.for_each_account.si("settle").apply_async())
-    assert Signature("x")["task"] == "x"
-    assert PARTNER

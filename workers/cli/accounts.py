@@ -13,9 +13,11 @@ from ...tasks.accounts import discover_accounts
 from ...tasks.look import release
 from ...tasks.runtime import runtime
 from ..application import command_line_app
+from .imports import import_accounts
 from .rows import account_rows
 
 accounts = typer.Typer(help="Which sub-accounts there are.", no_args_is_help=True)
+accounts.command("import")(import_accounts)
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
 
 

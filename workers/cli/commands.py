@@ -11,11 +11,15 @@ from redis.exceptions import RedisError
 
 from ...config.errors import InputError, SettingsError, SubtokensError
 from .accounts import accounts
+from .acl import acl
+from .doctor import doctor
 from .ensure import ensure
 from .exchange import exchange
+from .keys import keys
 from .show import explain, token
 from .status import status
 from .try_out import demo, sandbox
+from .up import up
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NO_REDIS, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -28,6 +32,7 @@ cli = typer.Typer(
     add_completion=False,
 )
 cli.add_typer(accounts, name="accounts")
+cli.add_typer(keys, name="keys")
 
 
 @cli.callback()
@@ -41,11 +46,14 @@ def choose(
         os.environ["SUBTOKENS_PARTNER_ID"] = partner
 
 
+cli.command()(up)
 cli.command()(exchange)
 cli.command()(ensure)
 cli.command()(status)
 cli.command()(explain)
 cli.command()(token)
+cli.command()(doctor)
+cli.command()(acl)
 cli.command()(sandbox)
 cli.command()(demo)
 

@@ -10,7 +10,10 @@ for i = 2, #ARGV, 6 do
     stored = stored + 1
     redis.call('HDEL', CLAIMS, account)
     redis.call('ZADD', DUE, 'XX', ARGV[i + 4], account)
-    if leave_quarantine(account, now) then emit('account.recovered', 'account', account) end
+    leave_quarantine(account, now)
+    if redis.call('HDEL', key, 'is_recovering') == 1 then
+      emit('account.recovered', 'account', account)
+    end
     if sealed == '' then
       note_attempt(account, now, 'unchanged')
     else

@@ -1,8 +1,9 @@
 -- ARGV: now, name for new tickets, accounts per ticket, most tickets, lapse ms of a renewal's and
--- of another's, longest follow-up ms, '1' for a sweep, lease of the discovery in ms or 0
+-- of another's, longest follow-up ms, '1' for a sweep, lease of the discovery in ms or 0, holder, ids of its keys,
+-- ms after which a silent worker counts as gone
 -- One look at what is to be done. Registers the tickets that the due accounts of each lane lack,
 -- and returns {renew tickets, exchange tickets, follow-up ms, '1' to discover, rejections that are
--- held back, {run whose next wave may be due, …}, ripe run, …}.
+-- held back, {run whose next wave may be due, …}, {worker, 'seen-at key-ids', …}, ripe run, …}.
 -- Follow-up: where nothing is due but a run is open, one delayed ticket keeps it going.
 local now, name, per_ticket = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local most, longest = tonumber(ARGV[4]), tonumber(ARGV[7])
@@ -58,6 +59,17 @@ local function tell_who_expired()
   redis.call('HSET', FLEET, 'expired_until', #expired == 200 and expired[200] or now)
 end
 
+-- Which keys each live worker process holds: nobody seals what another cannot open.
+local function tell_keys(holder, key_ids, silent)
+  redis.call('HSET', WORKERS, holder, string.format('%.0f', now) .. ' ' .. key_ids)
+  local kept = redis.call('HGETALL', WORKERS)
+  for i = 1, #kept, 2 do
+    local seen_at = tonumber(string.match(kept[i + 1], '^%d+'))
+    if seen_at + silent < now then redis.call('HDEL', WORKERS, kept[i]) end
+  end
+  return redis.call('HGETALL', WORKERS)
+end
+
 local held_back = act_on_rejections()
 local renewals, renew = top_up('renew', RENEW_TICKETS, tonumber(ARGV[5]))
 local asked, exchange = top_up('exchange', EXCHANGE_TICKETS, tonumber(ARGV[6]))
@@ -74,4 +86,5 @@ if ARGV[8] == '1' then
   end
 end
 local waves = redis.call('ZRANGE', WAVES, '-inf', now, 'BYSCORE', 'LIMIT', 0, 20)
-return { renew, exchange, delay, discover, held_back, waves, unpack(ripe_runs(now)) }
+local workers = tell_keys(ARGV[10], ARGV[11], tonumber(ARGV[12]))
+return { renew, exchange, delay, discover, held_back, waves, workers, unpack(ripe_runs(now)) }

@@ -3,7 +3,8 @@ local DUE, EXPIRY, CLAIMS, GENERATION, LIMITER = KEYS[1], KEYS[2], KEYS[3], KEYS
 local RUNS, RENEW_TICKETS, EXCHANGE_TICKETS, FOLLOW_UP = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local FORGOTTEN, ABSENT, FAILING, QUARANTINE, FLEET = KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
 local REJECTIONS, EVENTS, WAVES, PARTNER, PARTNER_LOCK = KEYS[15], KEYS[16], KEYS[17], KEYS[18], KEYS[19]
-local TOKEN, STATE, RUN = KEYS[20], KEYS[21], KEYS[22] -- prefixes; an id follows
+local WORKERS = KEYS[20]
+local TOKEN, STATE, RUN = KEYS[21], KEYS[22], KEYS[23] -- prefixes; an id follows
 
 local RUN_KEPT_MS = 48 * 3600 * 1000
 local ATTEMPTS_KEPT = '^%S+ ?%S*' -- of the history, before the newest
@@ -97,7 +98,7 @@ local function leave_quarantine(account, now)
   redis.call('ZREM', QUARANTINE, account)
   redis.call('ZADD', EXPIRY, covered_until, account)
   redis.call('HDEL', STATE .. account, 'quarantined_at')
-  return true
+  redis.call('HSET', STATE .. account, 'is_recovering', '1')
 end
 
 local function note_attempt(account, now, outcome)

@@ -1,0 +1,100 @@
+"""Fail-over by sentinels: the master is killed, its replica takes over, and the fleet goes on."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from subtokens.config.settings import StoreSettings
+from subtokens.tasks.tokens.reader import TokenReader
+from subtokens.tasks.tokens.selection import save_selection
+
+from .conftest import KEYS, PARTNER, Site, Upstream, account_ids, await_ready, eventually
+from .redises import MASTER, Watched
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
+ACCOUNTS = account_ids(1, 40)
+# Its broker is by sentinels, as Celery takes them.
+USERAPP = """
+from celery import Celery
+import subtokens
+
+app = Celery("userapp", broker={broker!r}, include=["subtokens.tasks"])
+app.conf.broker_transport_options = {{
+    "master_name": {master!r},
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+    "sentinel_kwargs": {{"socket_timeout": 1}},
+}}
+app.conf.broker_connection_retry_on_startup = True
+app.conf.broker_connection_max_retries = None
+app.conf.beat_schedule = subtokens.beat_schedule()
+"""
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    with Watched(tmp_path / "redises") as watched:
+        yield watched
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream(accounts=len(ACCOUNTS), lifetime_seconds=20) as upstream:
+        yield upstream
+
+
+def killed_and_gone_on(
+    watched: Watched, upstream: Upstream, settings: StoreSettings, told: Callable[[], str]
+) -> str:
+    """Kill the master once all is stored; wait for renewals after it, and tell the times."""
+    with TokenReader(settings, cache_seconds=0) as reader:
+        # What is claimed and not yet stored at the kill would be due only after its lease.
+        eventually(lambda: len(reader.get_many(ACCOUNTS)) == len(ACCOUNTS), told=told)
+    watched.kill_master()
+    killed_at, at_kill = time.monotonic(), upstream.last()
+    eventually(watched.has_failed_over)
+    failed_over = time.monotonic() - killed_at
+    after = upstream.last()
+    eventually(lambda: upstream.calls_of(ACCOUNTS, after=after), within=90, told=told)
+    first = time.monotonic() - killed_at
+    eventually(lambda: upstream.has_exchanged(ACCOUNTS, after=at_kill), within=90, told=told)
+    return (
+        f"fail-over after {failed_over:.1f} s, the first renewal by the new master after "
+        f"{first:.1f} s, all 40 after {time.monotonic() - killed_at:.1f} s"
+    )
+
+
+def test_the_fleet_goes_on_after_the_master_of_the_store_was_killed(
+    new_site: Callable[..., Site], watched: Watched, upstream: Upstream
+) -> None:
+    site = new_site(upstream.base_url, call_timeout_seconds=1)
+    sentinels = ",".join(f"127.0.0.1:{port}" for port in watched.sentinels)
+    url = f"redis+sentinel://{sentinels}/{MASTER}/1"
+    site.environment["SUBTOKENS_STORE_URL"] = url
+    worker = site.worker("worker")
+    site.celery("beat", "beat")
+    await_ready(worker)
+    settings = StoreSettings(
+        partner_id=PARTNER, encryption_keys=KEYS, store_url=url, _env_file=None
+    )
+    print("store:", killed_and_gone_on(watched, upstream, settings, worker.said))  # noqa: T201
+    with TokenReader(settings) as reader:
+        assert len(reader.get_many(ACCOUNTS)) == len(ACCOUNTS)
+    assert save_selection("some", ACCOUNTS[:3], settings=settings) == 3
+    done = site.cli("accounts", "list")
+    assert done.code == 0, done.err
+
+
+def test_the_fleet_goes_on_after_the_master_of_the_broker_was_killed(
+    new_site: Callable[..., Site], watched: Watched, upstream: Upstream
+) -> None:
+    site = new_site(upstream.base_url, call_timeout_seconds=1)
+    broker = ";".join(f"sentinel://127.0.0.1:{port}/0" for port in watched.sentinels)
+    (site.folder / "userapp.py").write_text(USERAPP.format(broker=broker, master=MASTER))
+    worker = site.worker("worker", app="userapp")
+    site.celery("beat", "beat", app="userapp")
+    await_ready(worker)
+    told = killed_and_gone_on(watched, upstream, site.own_settings, worker.said)
+    print("broker:", told)  # noqa: T201

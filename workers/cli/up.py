@@ -1,0 +1,25 @@
+"""`subtokens up`: everything on one machine, with real credentials."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..up import run_up
+
+
+def up(
+    data_folder: Annotated[
+        Path, typer.Option(help="keeps Redis's data and the secrets that were made")
+    ] = Path(".subtokens"),
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="workers for exchanges, of two processes each")
+    ] = 1,
+) -> None:
+    """Run Redis, workers and beat here until Ctrl-C; what dies is started again.
+
+    Redis is not started where SUBTOKENS_STORE_URL and SUBTOKENS_BROKER_URL name others.
+
+    Example: subtokens up --workers 4
+    """
+    raise typer.Exit(run_up(data_folder, workers))
