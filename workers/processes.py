@@ -15,6 +15,8 @@ STOP_SECONDS = 10.0
 # Waits on a pipe that the parent holds: when it closes without a word, the child's whole group,
 # pool processes and all, has lost its parent and is ended. No `--` before its id: dash takes none.
 _GUARD = 'trap "" INT TERM HUP; read -r _ || kill -9 "-$1"'
+# Becomes the child at a word of the parent, which gives it once the guard stands; else it ends.
+_CHILD = 'read -r _ && exec "$@" </dev/null'
 
 
 class Guarded:
@@ -30,21 +32,28 @@ class Guarded:
         output: IO[bytes] | None = None,
     ) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own commands
-            command,
+            ["/bin/sh", "-c", _CHILD, "child", *command],
             env=dict(environment),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output or subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        try:
+            self._guard = subprocess.Popen(  # noqa: S603
+                ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._process.communicate()
+            raise
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe, as said above
+        with suppress(BrokenPipeError), self._process.stdin as word:
+            word.write(b"\n")
         self.printed = self._process.stdout
-        self._guard = subprocess.Popen(  # noqa: S603
-            ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
 
     @property
     def pid(self) -> int:

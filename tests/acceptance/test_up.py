@@ -9,11 +9,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from subtokens.config.settings import PREFIX
 from subtokens.workers.private_redis import LOOPBACK, PrivateRedis, is_free
+from subtokens.workers.processes import Guarded
 from subtokens.workers.up.keeper import Keeper
 
 from .conftest import CANARY_SECRET, HERE, KEYS, PARTNER, Upstream, eventually
@@ -262,6 +264,22 @@ def test_data_that_redis_cannot_read_is_told_instead_of_tried_forever(place: Pla
     assert up.wait(30) == 1
     assert "Bad file format" in place.said()
     assert "Redis ended at once" in place.said()
+
+
+def test_a_child_does_not_begin_before_its_guard_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen = subprocess.Popen
+
+    def without_guard(command: list[str], **options: Any) -> "subprocess.Popen[bytes]":
+        if "guard" in command:
+            raise OSError("no more processes")
+        return popen(command, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", without_guard)
+    with pytest.raises(OSError, match="no more processes"):
+        Guarded(["/usr/bin/env", "touch", str(tmp_path / "begun")], {})
+    assert not (tmp_path / "begun").exists()
 
 
 # How eagerly it starts again

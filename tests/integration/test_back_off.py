@@ -103,6 +103,9 @@ async def test_a_valid_token_is_served_meanwhile_and_a_retry_ends_the_quarantine
     assert (await fleet.runs.summary("retry")).done == 1
     status = await fleet_status(fleet.store, 100)
     assert (status.quarantined, status.valid, status.failing) == ({}, 30, 0)
+    events = await fleet.store.redis.xrange(fleet.store.keys.events)
+    told = [fields[b"event"] for _, fields in events if fields.get(b"account") == b"T11200001"]
+    assert told == [b"account.quarantined", b"account.recovered"]
     reader.close()
 
 
