@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--folder", default=os.environ.get(FOLDER_VARIABLE), help=FOLDER_VARIABLE)
     options = parser.parse_args()
     if not options.folder:
-        parser.error(f"{FOLDER_VARIABLE} is not set")
+        sys.exit(f"{FOLDER_VARIABLE} is not set")
     holds, sentence = verdict(Path(options.folder), options.kind, options.name, options.seconds)
     print(sentence)  # noqa: T201 - for whoever reads the healthcheck's log
     sys.exit(0 if holds else 1)

@@ -35,10 +35,10 @@ _CARRYING = (
     "zrangebyscore zrem zrevrangebyscore"
 )
 _CONNECTING = "auth hello ping select"
+_WORKING = f"{_IN_SCRIPTS} {_SCRIPTING} {_LOOKING} expire rename"
 
 WEAKER: dict[Role, str] = {
-    "reader": "it may put a stream in place of a token or state that is missing, until the next "
-    "exchange, which overwrites it",
+    "reader": "it may put a stream in place of a missing token or state, until the next exchange",
     "operator": "it may read, set and delete the partner's sealed token and its lock, as their "
     "keys are handed to each script",
 }
@@ -53,6 +53,7 @@ class Scope:
     queues: Sequence[str]  # ours
     others_queues: Sequence[str] = ("celery",)  # those of the apps whose canvases hold our tasks
     database: int = 0  # the broker's; pub/sub has no databases, so that kombu spells it
+    is_cluster: bool = False  # of the store: its clients ask for the nodes and the commands
 
 
 def user_name(role: Role, scope: Scope) -> str:
@@ -71,10 +72,8 @@ def rules(role: Role, scope: Scope, *, for_6_2: bool = False) -> list[str]:
         "reader": lambda: _reader(spaces, for_6_2=for_6_2),
         "operator": lambda: _operator(spaces, for_6_2=for_6_2),
     }[role]()
-    return ["reset", "on", PASSWORD, "resetchannels", *of_role, *_may(_CONNECTING)]
-
-
-_WORKING = f"{_IN_SCRIPTS} {_SCRIPTING} {_LOOKING} expire rename"
+    connecting = _CONNECTING + (" cluster|slots command" if scope.is_cluster else "")
+    return ["reset", "on", PASSWORD, "resetchannels", *of_role, *_may(connecting)]
 
 
 def _may(commands: str) -> list[str]:
@@ -112,9 +111,8 @@ def _beat(scope: Scope, *, for_6_2: bool) -> list[str]:
 def _reader(spaces: Sequence[PartnerKeys], *, for_6_2: bool) -> list[str]:
     read, write = ("~", "~") if for_6_2 else ("%R~", "%W~")
     seen = [key for k in spaces for key in (k.token("*"), k.due, k.expiry, k.state("*"))]
-    written = [k.rejections for k in spaces]
-    commands = _may("get mget zscore hmget xadd")
-    return [*(f"{read}{key}" for key in seen), *(f"{write}{key}" for key in written), *commands]
+    keys = [f"{read}{key}" for key in seen] + [f"{write}{k.rejections}" for k in spaces]
+    return keys + _may("get mget zscore hmget xadd")
 
 
 def _operator(spaces: Sequence[PartnerKeys], *, for_6_2: bool) -> list[str]:

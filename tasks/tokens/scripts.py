@@ -20,6 +20,10 @@ class Scripts:
         self._keys = keys.for_scripts
         self._scripts: dict[str, AsyncScript] = {}
 
+    async def server_seconds(self) -> float:
+        """The Redis server's clock, in seconds since 1970. Raises redis.RedisError."""
+        return int(await self.run("server_time")) / 1e6
+
     async def run(self, name: str, *arguments: str | bytes | float) -> Any:  # noqa: ANN401
         """Run lua/<name>.lua with ARGV = arguments. Raises redis.RedisError."""
         script = self._scripts.get(name)

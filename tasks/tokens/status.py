@@ -83,17 +83,17 @@ async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetSt
         pipe.zcard(keys.runs)
         pipe.hmget(keys.limiter, ["paused_until", "pause_reason"])
         pipe.hgetall(keys.fleet)
-        pipe.time()
         for start, end in pairwise(edges):
             pipe.zcount(keys.expiry, f"({start}", end)
             pipe.zcount(keys.quarantine, f"({start}", end)
         (
             enrolled, expired, never, renewals, asked, overdue, claimed, failing,
             oldest, longest_asked, expiring, runs,
-            (paused_until, pause_reason), kept, (server_seconds, server_us), *buckets,
+            (paused_until, pause_reason), kept, *buckets,
         ) = await pipe.execute()  # fmt: skip
     horizon = [a + b for a, b in zip(buckets[::2], buckets[1::2], strict=True)]
     stale = await _stale(store, now)
+    server_seconds = await store.scripts.server_seconds()  # pauses are told in its clock
     waits = [now - abs(score) for _, score in [*oldest, *longest_asked]]
     fleet = {name.decode(): int(value) for name, value in kept.items()}
     uncovered = await _gap_seconds(store, keys.expiry, 0, now, now)
@@ -119,7 +119,7 @@ async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetSt
         last_discovery_at=_instant(fleet.get("discovered_at")),
         held_back=fleet.get("held_back", 0),
         open_runs=runs,
-        paused_seconds=max(0.0, int(paused_until or 0) / 1e6 - server_seconds - server_us / 1e6),
+        paused_seconds=max(0.0, int(paused_until or 0) / 1e6 - server_seconds),
         pause_reason=(pause_reason or b"").decode(),
         exchanged=fleet.get("exchanged", 0),
         renewed=fleet.get("renewed", 0),

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Iterator
+from hashlib import sha256
+from itertools import product
 
 import pytest
+from pydantic import SecretStr
 from redis.cluster import key_slot
 
 from subtokens.config.settings import StoreSettings
@@ -14,6 +17,7 @@ from subtokens.tasks.tokens.keys import PartnerKeys
 from subtokens.tasks.tokens.limiter import Rate
 from subtokens.tasks.tokens.reader import TokenReader
 from subtokens.tasks.tokens.record import Kind, TokenRecord
+from subtokens.tasks.tokens.roles import PASSWORD, Scope, rules
 from subtokens.tasks.tokens.runs import Runs
 from subtokens.tasks.tokens.sealing import Sealer
 from subtokens.tasks.tokens.selection import save_selection
@@ -98,6 +102,24 @@ async def exchange_all(settings: StoreSettings, accounts: list[str]) -> None:
     assert len(await store.expiries(accounts)) == 30
     assert len(await redis.time()) == 2
     await redis.aclose()
+
+
+def test_worker_and_reader_do_their_work_as_their_own_roles(cluster: Cluster) -> None:
+    settings = settings_of(cluster, "T13200000")
+    scope, hashed = Scope("subtokens", ["T13200000"], (), is_cluster=True), sha256(b"CANARY")
+    for role, port in product(("worker", "reader"), cluster.nodes):
+        told = " ".join(rules(role, scope, for_6_2=True))
+        told = told.replace(PASSWORD, f"#{hashed.hexdigest()}")
+        assert cluster.ask(port, "ACL", "SETUSER", role, *told.split())
+
+    def logged_in(role: str) -> StoreSettings:
+        url = settings.store_url.get_secret_value().replace("://", f"://{role}:CANARY@")
+        return settings.model_copy(update={"store_url": SecretStr(url)})
+
+    accounts = [f"T132{one[4:]}" for one in account_ids(1, 30)]
+    asyncio.run(exchange_all(logged_in("worker"), accounts))
+    with TokenReader(logged_in("reader")) as reader:
+        assert len(reader.get_many(accounts)) == 30
 
 
 def test_the_partners_lie_on_a_node_each() -> None:

@@ -110,6 +110,16 @@ def test_a_broker_that_answers_no_more_silences_workers_and_beat(
         eventually(lambda name=name: not is_alive(signs, name))
 
 
+def test_a_healthcheck_is_quick_and_needs_a_folder() -> None:
+    code = "import sys, subtokens.workers.health; print({'celery', 'pydantic'} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout
+    assert loaded == b"set()\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "subtokens.workers.health", "alive"], env={}, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (1, b"SUBTOKENS_HEALTH_FOLDER is not set\n")
+
+
 # A rolling restart
 
 

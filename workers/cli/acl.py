@@ -9,6 +9,7 @@ from ...config.celeryconfig import QUEUES
 from ...config.errors import InputError
 from ...config.ids import checked_partner_id
 from ...config.settings import Settings, load
+from ...config.urls import store_address
 from ...tasks.tokens.roles import PASSWORD, ROLES, WEAKER, Role, Scope, rules, user_name
 
 
@@ -34,9 +35,10 @@ def acl(
     partners = (checked_partner_id(partner),) if partner else settings.partner_ids
     database = urlsplit(settings.broker_url.get_secret_value()).path.strip("/")
     others = tuple(queue or ("celery",))
+    is_cluster = store_address(settings.store_url.get_secret_value()).kind == "cluster"
     for name in chosen:
         for ids in [(one,) for one in partners] if name == "reader" else [partners]:
-            scope = Scope(settings.namespace, ids, QUEUES, others, int(database or 0))
+            scope = Scope(settings.namespace, ids, QUEUES, others, int(database or 0), is_cluster)
             told = rules(name, scope, for_6_2=for_6_2)
             typer.echo(f"user {user_name(name, scope)} {' '.join(told)}")
         if for_6_2 and name in WEAKER:

@@ -138,15 +138,14 @@ async def account_facts(store: TokenStore, account_id: str) -> AccountFacts:
         pipe.hget(keys.claims, account_id)
         pipe.hgetall(keys.state(account_id))
         pipe.hmget(keys.limiter, ["paused_until", "pause_reason"])
-        pipe.time()
-        due, expiry, forgotten, claim, kept, pause, (seconds, _) = await pipe.execute()
+        due, expiry, forgotten, claim, kept, pause = await pipe.execute()
     state = {name.decode(): value.decode() for name, value in kept.items()}
     until = expiry if expiry is not None else float(state.get("expires_at", -1))
     try:
         record, fault = await store.load(account_id), ""
     except SealError as error:
         record, fault = None, str(error)
-    is_paused = int(pause[0] or 0) > seconds * 1e6
+    is_paused = int(pause[0] or 0) / 1e6 > await store.scripts.server_seconds()
     return AccountFacts(
         account_id,
         store.now_ms(),
