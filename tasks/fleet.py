@@ -1,5 +1,6 @@
 """A fleet: the parts that keep one partner's tokens, put together from the settings."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -35,7 +36,9 @@ class Fleet:
         redis: Redis,
         transport: httpx.AsyncBaseTransport,
         clock: Clock = time.time,
+        stopping: asyncio.Event | None = None,
     ) -> None:
+        self._stopping = stopping
         self.partner = partner
         self.rate = Rate(partner.rate_limit)
         self.pace = Pace(
@@ -76,6 +79,7 @@ class Fleet:
             self.rate,
             self.pace,
             on_ended,
+            self._stopping,
         )
 
 

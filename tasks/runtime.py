@@ -33,6 +33,7 @@ class Runtime:
         self._loop = _new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
+        self._stopping = asyncio.Event()
         self._fleets: dict[str, Fleet] = {}
         self._redis, self._transport = self.call(self._open())
         for file in settings.files_read_by_others():
@@ -47,7 +48,9 @@ class Runtime:
         partner = self.settings.partner(partner_id)
         fleet = self._fleets.get(partner.partner_id)
         if fleet is None:
-            fleet = Fleet(self.settings, partner, self._redis, self._transport)
+            fleet = Fleet(
+                self.settings, partner, self._redis, self._transport, stopping=self._stopping
+            )
             self._fleets[partner.partner_id] = fleet
         return fleet
 
@@ -60,6 +63,10 @@ class Runtime:
             if future.cancel():
                 _wait_quietly(self._loop, _HAND_BACK_SECONDS)
             raise
+
+    def stop_claiming(self) -> None:
+        """Let stints end with the calls that are under way; harmless in a signal handler."""
+        self._loop.call_soon_threadsafe(self._stopping.set)
 
     def close(self) -> None:
         """Close connections and stop the loop."""
@@ -85,6 +92,12 @@ def runtime() -> Runtime:
             _runtime = Runtime(load(Settings))
             atexit.register(_runtime.close)
         return _runtime
+
+
+def stop_claiming() -> None:
+    """Let this process's work end early, as it is about to end itself; others go on with it."""
+    if _runtime is not None and _runtime.pid == os.getpid():
+        _runtime.stop_claiming()
 
 
 def forget_runtime() -> None:

@@ -1,5 +1,6 @@
 """What any worker that has our tasks does beside them: consume their queues, and watch the runs."""
 
+import random
 from typing import Any
 
 from celery import Celery
@@ -53,4 +54,6 @@ def _watch(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's signal
         except Exception as error:  # noqa: BLE001 - the worker's own loop must go on
             log.warning("watch.not_sent", error=repr(error))
 
-    sender.timer.call_repeatedly(SWEEP_INTERVAL_SECONDS, send)
+    # Not all in step, nor in step with the broker's own second.
+    interval_seconds = SWEEP_INTERVAL_SECONDS * random.uniform(1.0, 1.3)  # noqa: S311 - jitter
+    sender.timer.call_repeatedly(interval_seconds, send)

@@ -14,6 +14,7 @@ from ..config.errors import SettingsError
 from ..config.logs import configure_logging
 from ..config.settings import Settings, load
 from .health import leave_signs_of_beat, leave_signs_of_worker
+from .stopping import end_tickets_on_term
 
 EXIT_BAD_SETTINGS = 2
 
@@ -48,6 +49,7 @@ def command_line_app() -> Celery:
     setup_logging.connect(configure, weak=False)
     task_prerun.connect(_bind_task)
     task_postrun.connect(_unbind_task)
+    end_tickets_on_term()
     if settings.health_folder:
         leave_signs_of_worker(Path(settings.health_folder))
         leave_signs_of_beat(Path(settings.health_folder))

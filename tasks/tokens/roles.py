@@ -81,7 +81,7 @@ def _may(commands: str) -> list[str]:
 
 
 def _every(keys: PartnerKeys) -> str:
-    return keys.token("").removesuffix("token:") + "*"
+    return keys.due.removesuffix("due") + "*"
 
 
 def _queue(name: str) -> list[str]:

@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from ...config.logs import log
@@ -59,6 +60,7 @@ class Stint:
         rate: Rate,
         pace: Pace,
         on_ended: Callable[[tuple[str, ...]], Awaitable[None]],
+        stopping: asyncio.Event | None = None,
     ) -> None:
         self._lane: Lane = lane
         self._store = store
@@ -67,6 +69,7 @@ class Stint:
         self._rate = rate
         self._pace = pace
         self._on_ended = on_ended
+        self._stopping = stopping or asyncio.Event()
         self._calls: dict[asyncio.Task[None], tuple[str, int]] = {}
         self._records: list[TokenRecord] = []
         self._unchanged: set[str] = set()
@@ -76,7 +79,9 @@ class Stint:
         self.tally = Tally()
 
     async def run(self) -> Tally:
-        """Work until nothing is due, or the deadline. Cancelled, it hands its claims back.
+        """Work until nothing is due, the deadline, or `stopping`: then it claims no more.
+
+        Calls under way are finished: Dintero has counted them. Cancelled, it hands its claims back.
 
         Raises DinteroError if the partner's own token cannot be had, redis.RedisError if the
         store fails; the leases then bring the accounts back.
@@ -93,7 +98,7 @@ class Stint:
     async def _claim_until(self, ends_at: float) -> None:
         loop = asyncio.get_running_loop()
         pace = self._pace
-        while (left := ends_at - loop.time()) > 0:
+        while (left := ends_at - loop.time()) > 0 and not self._stopping.is_set():
             self._raise_failed_flush()
             room = pace.concurrency - len(self._calls)
             if room * 4 < pace.concurrency:
@@ -112,7 +117,9 @@ class Stint:
             if claim.accounts:
                 continue
             if claim.schedule.wait_us:
-                await asyncio.sleep(min(claim.schedule.wait_seconds, left))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(claim.schedule.wait_seconds, left)):
+                        await self._stopping.wait()
             elif self._calls:
                 await self._next_progress()
             else:

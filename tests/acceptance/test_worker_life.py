@@ -179,4 +179,5 @@ def test_a_rolling_restart_of_four_workers_loses_and_doubles_nothing(
     print(figures)  # noqa: T201 - with -rP
     record_property("figures", figures)
     assert figures["lost"] == figures["doubled"] == 0
-    assert max(took) < GRACE_SECONDS
+    assert is_under_load
+    assert max(took) < 10
