@@ -28,7 +28,7 @@ up: set-up-demo ## Redis, workers and beat on this machine, with your .env (ARGS
 ## Change it
 
 test: set-up-dev ## run all tests but those of faults (ARGS="tests/unit -k renewal": some)
-	@$(BIN)/pytest -m "not faults" $(ARGS)
+	@$(BIN)/pytest -m "not faults" --numprocesses 4 --dist loadfile $(ARGS)
 
 test-faults: set-up-dev ## watch fleets through lifetimes and faults: some minutes, with figures
 	@$(BIN)/pytest -m faults -rP $(ARGS)
