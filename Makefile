@@ -27,10 +27,10 @@ up: set-up-demo ## Redis, workers and beat on this machine, with your .env (ARGS
 
 ## Change it
 
-test: set-up-dev ## run all tests but those of faults (ARGS="tests/unit -k renewal": some)
-	@$(BIN)/pytest -m "not faults" --numprocesses 4 --dist loadfile $(ARGS)
+test: set-up-dev ## run all tests but those that take minutes (ARGS="tests/unit -k renewal": some)
+	@$(BIN)/pytest -m "not faults" --numprocesses 3 --dist loadfile $(ARGS)
 
-test-faults: set-up-dev ## watch fleets through lifetimes and faults: some minutes, with figures
+test-faults: set-up-dev ## the others: whole deployments through lifetimes, faults and kills, with figures
 	@$(BIN)/pytest -m faults -rP $(ARGS)
 
 lint: set-up-dev ## check format, style and types; change nothing

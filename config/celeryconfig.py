@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from .schedule import beat_schedule
 from .settings import Settings
+from .urls import celery_address
 
 SWEEP_QUEUE = "subtokens.sweep"
 RENEW_QUEUE = "subtokens.renew"
@@ -19,8 +20,9 @@ def celery_configuration(settings: Settings) -> dict[str, Any]:
     Never sets task_default_queue or a global key prefix: a worker publishes the next step of a
     user's chain with its own app's routes, and that step must reach the user's queue.
     """
-    broker = settings.broker_url.get_secret_value()
-    result = (settings.result_url or settings.broker_url).get_secret_value()
+    broker, by_sentinels = celery_address(settings.broker_url.get_secret_value())
+    result_url = settings.result_url or settings.broker_url
+    result, results_by_sentinels = celery_address(result_url.get_secret_value())
     visibility = settings.visibility_timeout_seconds
     # Celery's backend asks to be told how to verify; its transport for the broker verifies anyway.
     verified = {"redis_backend_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED}}
@@ -55,7 +57,9 @@ def celery_configuration(settings: Settings) -> dict[str, Any]:
             "socket_keepalive": True,
             "health_check_interval": 25,
             "max_connections": 30,
+            **by_sentinels,
         },
+        "result_backend_transport_options": results_by_sentinels,
         "redis_socket_timeout": 30,
         "redis_socket_connect_timeout": 5,
         "redis_socket_keepalive": True,

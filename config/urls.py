@@ -62,6 +62,28 @@ def _parts(value: str) -> SplitResult:
     return _split(value, has_many_hosts=False)
 
 
+def celery_address(value: str) -> tuple[str, dict[str, str]]:
+    """A URL as Celery takes it, and the options of its transport beside."""
+    address = store_address(value)
+    if not address.kind:
+        return value, {}
+    first = urlsplit(address.url)
+    access, at, _ = first.netloc.rpartition("@")
+    hosts = (f"[{host}]" if ":" in host else host for host, _ in address.nodes)
+    ports = (port for _, port in address.nodes)
+    each = zip(hosts, ports, strict=True)
+    urls = (f"sentinel://{access}{at}{host}:{port}{first.path}" for host, port in each)
+    return ";".join(urls), {"master_name": address.master}
+
+
+def _broker_url(value: SecretStr) -> SecretStr:
+    address = store_address(value.get_secret_value())
+    if address.kind == "cluster" or (address.kind and not address.url.startswith("redis:")):
+        raise ValueError("must be one Redis or redis+sentinel://: Celery knows no cluster")
+    _redis_server_url(SecretStr(address.url))
+    return value
+
+
 def _redis_server_url(value: SecretStr) -> SecretStr:
     parts = _parts(value.get_secret_value())
     if parts.scheme not in {"redis", "rediss"}:
@@ -116,6 +138,6 @@ def _is_loopback(host: str) -> bool:
 
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 # Celery knows no unix://
-RedisServerUrl = Annotated[SecretStr, AfterValidator(_redis_server_url)]
+RedisServerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
 UpstreamUrl = Annotated[str, AfterValidator(_upstream_url)]
 CaFile = Annotated[str, AfterValidator(_readable)]

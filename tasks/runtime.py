@@ -41,7 +41,8 @@ class Runtime:
 
     async def _open(self) -> tuple[Redis, httpx.AsyncBaseTransport]:
         redis = open_store(self.settings.store_url.get_secret_value())
-        return redis, open_transport(self.settings.concurrency)
+        transport = open_transport(self.settings.concurrency, self.settings.upstream_ca_file)
+        return redis, transport
 
     def fleet(self, partner_id: str | None = None) -> Fleet:
         """The fleet of that partner, or of the only one. Raises InputError if not configured."""

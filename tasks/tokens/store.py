@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from .blame import Past
+from .errors import SealError
 from .keys import PartnerKeys
 from .lanes import Lane
 from .limiter import Rate, Schedule
@@ -181,7 +183,10 @@ class TokenStore:
     async def load(self, account_id: str) -> TokenRecord | None:
         """The account's token, expired or not as Redis has it. Raises SealError."""
         key = self.keys.token(account_id)
-        sealed = cast("bytes | None", await self.redis.get(key))
+        try:
+            sealed = cast("bytes | None", await self.redis.get(key))
+        except NoPermissionError:  # an operator looks at fleets, not at tokens
+            raise SealError("this user of Redis may read no token") from None
         return self.sealer.open(sealed, key, account_id) if sealed else None
 
 

@@ -27,6 +27,8 @@ from subtokens.tasks.tokens.tickets import Tickets
 from .conftest import KEYS, account_ids
 from .redises import Cluster
 
+pytestmark = pytest.mark.faults
+
 PARTNERS = ["T11000000", "T12200000", "T13100000"]  # on a node each
 
 

@@ -35,6 +35,8 @@ from subtokens.workers.processes import Child
 
 from .conftest import HERE, KEYS, eventually
 
+pytestmark = pytest.mark.faults
+
 ROOT = HERE.parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]

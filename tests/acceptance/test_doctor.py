@@ -37,6 +37,8 @@ from .conftest import (
 )
 from .fronts import http_front, old_redis
 
+pytestmark = pytest.mark.faults
+
 PASSWORD = "CANARY-redis-password"
 KEY, OTHER_KEY = (base64.b64encode(sha256(word).digest()).decode() for word in (b"one", b"other"))
 SECRETS = ("CANARY", KEY, OTHER_KEY, TOKEN_MARK.rstrip("."))

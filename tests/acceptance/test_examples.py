@@ -28,6 +28,8 @@ from .conftest import (
     sending_by,
 )
 
+pytestmark = pytest.mark.faults
+
 ROOT = Path(subtokens.__file__).resolve().parent
 EXAMPLES = ROOT / "examples"
 PIPELINES = (ROOT / "docs" / "pipelines.md").read_text()

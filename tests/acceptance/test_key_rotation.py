@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable
 
+import pytest
+
 import subtokens
 from subtokens.config.settings import StoreSettings
 from subtokens.tasks.tokens.reader import TokenReader
@@ -20,6 +22,8 @@ from .conftest import (
     eventually,
     sending_by,
 )
+
+pytestmark = pytest.mark.faults
 
 SETTING = "SUBTOKENS_ENCRYPTION_KEYS"
 ACCOUNTS = account_ids(1, 30)

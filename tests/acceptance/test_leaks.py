@@ -84,6 +84,7 @@ def kept(redis: Redis) -> bytes:
         b"list": lambda key: redis.lrange(key, 0, -1),
         b"set": redis.smembers,
         b"zset": lambda key: redis.zrange(key, 0, -1),
+        b"stream": redis.xrange,
     }
     return b"".join(
         key + repr(readers[redis.type(key)](key)).encode() for key in redis.scan_iter(count=1000)

@@ -25,6 +25,8 @@ from .conftest import (
     sending_by,
 )
 
+pytestmark = pytest.mark.faults
+
 # A claim that the store took down with it is due again soon.
 SHORT_TIMES = {
     "call_timeout_seconds": 0.5,

@@ -26,6 +26,8 @@ from .conftest import (
     sending_by,
 )
 
+pytestmark = pytest.mark.faults
+
 PASSWORD = "CANARY-redis-password"
 
 
@@ -85,7 +87,14 @@ def test_worker_beat_reader_and_operator_do_their_work_each_as_its_own_role(
     eventually(lambda: short_lived.has_exchanged(renewed, after=seen))
 
     site.environment = environment | roles.urls("beat", "operator")
-    for command in (("accounts", "list"), ("exchange", account(1))):
+    for command in (
+        ("status", "--json"),
+        ("status",),
+        ("explain", account(1)),
+        ("accounts", "list"),
+        ("exchange", account(1)),
+        ("ensure", "--valid-for", "1s"),
+    ):
         done = site.cli(*command)
         assert done.code == 0, (command, done)
     assert site.cli("token", account(1)).code != 0  # it may see no token

@@ -15,22 +15,6 @@ from .redises import MASTER, Watched
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 ACCOUNTS = account_ids(1, 40)
-# Its broker is by sentinels, as Celery takes them.
-USERAPP = """
-from celery import Celery
-import subtokens
-
-app = Celery("userapp", broker={broker!r}, include=["subtokens.tasks"])
-app.conf.broker_transport_options = {{
-    "master_name": {master!r},
-    "socket_timeout": 5,
-    "socket_connect_timeout": 2,
-    "sentinel_kwargs": {{"socket_timeout": 1}},
-}}
-app.conf.broker_connection_retry_on_startup = True
-app.conf.broker_connection_max_retries = None
-app.conf.beat_schedule = subtokens.beat_schedule()
-"""
 
 
 @pytest.fixture
@@ -91,10 +75,10 @@ def test_the_fleet_goes_on_after_the_master_of_the_broker_was_killed(
     new_site: Callable[..., Site], watched: Watched, upstream: Upstream
 ) -> None:
     site = new_site(upstream.base_url, call_timeout_seconds=1)
-    broker = ";".join(f"sentinel://127.0.0.1:{port}/0" for port in watched.sentinels)
-    (site.folder / "userapp.py").write_text(USERAPP.format(broker=broker, master=MASTER))
-    worker = site.worker("worker", app="userapp")
-    site.celery("beat", "beat", app="userapp")
+    sentinels = ",".join(f"127.0.0.1:{port}" for port in watched.sentinels)
+    site.environment["SUBTOKENS_BROKER_URL"] = f"redis+sentinel://{sentinels}/{MASTER}/0"
+    worker = site.worker("worker")
+    site.celery("beat", "beat")
     await_ready(worker)
     told = killed_and_gone_on(watched, upstream, site.own_settings, worker.said)
     print("broker:", told)  # noqa: T201

@@ -35,6 +35,8 @@ from .conftest import (
 )
 from .tls import Authority, Terminator
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:

@@ -17,6 +17,8 @@ from .conftest import (
     sending_by,
 )
 
+pytestmark = pytest.mark.faults
+
 BIG, SMALL = "T11200000", "P11300000"
 
 

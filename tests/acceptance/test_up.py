@@ -22,7 +22,10 @@ from .conftest import CANARY_SECRET, HERE, KEYS, PARTNER, Upstream, eventually
 
 ROOT = HERE.parents[1]
 COMMAND = [sys.executable, "-m", "subtokens.workers.cli"]
-pytestmark = pytest.mark.usefixtures("redis_server")  # else there is no server to be found
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.usefixtures("redis_server"),
+]  # else there is no server to be found
 
 
 def living_in(folder: Path) -> list[str]:

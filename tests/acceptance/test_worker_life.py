@@ -27,6 +27,8 @@ from .conftest import (
     sending_by,
 )
 
+pytestmark = pytest.mark.faults
+
 QUICK = ("--without-gossip",)
 # compose's and `up`'s grace; a worker must be done by then.
 GRACE_SECONDS = 60.0

@@ -167,7 +167,7 @@ async def test_many_401s_at_once_cost_one_new_partner_token(open_fleet):
 
 
 async def test_a_cancelled_stint_keeps_what_it_got_and_hands_back_the_rest(open_fleet):
-    async with open_fleet(SandboxOptions(accounts=60, latency_seconds=0.2)) as (fleet, sandbox):
+    async with open_fleet(SandboxOptions(accounts=400, latency_seconds=0.2)) as (fleet, sandbox):
         work = asyncio.create_task(stint_of(fleet, concurrency=20)[0].run())
         async with asyncio.timeout(10):
             while sandbox.calls.stats(time.time())["calls"]["exchange"] < 25:
@@ -180,8 +180,8 @@ async def test_a_cancelled_stint_keeps_what_it_got_and_hands_back_the_rest(open_
         assert await fleet.store.redis.hlen(fleet.store.keys.claims) == 0
         kept = await with_token(fleet)
         assert kept >= 1
-        left = await fleet.store.claim(60, 60, fleet.rate, "exchange")
-        assert len(left.accounts) == 60 - kept
+        left = await fleet.store.claim(400, 60, fleet.rate, "exchange")
+        assert len(left.accounts) == 400 - kept
 
 
 async def test_errors_of_the_upstream_are_tried_again_until_all_is_well(open_fleet):
