@@ -39,6 +39,17 @@ def celery_configuration(settings: Settings) -> dict[str, Any]:
         "task_ignore_result": True,  # the tasks that canvases wait for switch it on themselves
         # A chord's counter lives as long; its header may hold a run, which may take a day.
         "result_expires": 2 * 86400,
+        # While Redis restarts and reads its file, whatever is to be sent or kept waits; otherwise
+        # Celery would fail a step that has ended well, with a connection's error as its result.
+        "task_publish_retry_policy": {
+            "max_retries": 8,
+            "interval_start": 0,
+            "interval_step": 0.2,
+            "interval_max": 1,
+        },
+        "result_backend_always_retry": True,
+        "result_backend_max_sleep_between_retries_ms": 1000,
+        "result_backend_max_retries": 60,
         "worker_prefetch_multiplier": 1,
         "worker_hijack_root_logger": False,
         "worker_send_task_events": False,

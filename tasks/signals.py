@@ -3,8 +3,8 @@
 import random
 from typing import Any
 
-from celery import Celery
-from celery.signals import celeryd_after_setup, worker_ready
+from celery import Celery, bootsteps
+from celery.signals import celeryd_after_setup, worker_init
 
 from ..config.celeryconfig import QUEUES, SWEEP_QUEUE
 from ..config.logs import log
@@ -20,7 +20,7 @@ def consume_our_queues() -> None:
 
 def watch_by_ourselves() -> None:
     """Let each worker that takes sweeps send itself one, so that runs end where no beat is left."""
-    worker_ready.connect(_watch, dispatch_uid="subtokens.watch")
+    worker_init.connect(_add_watch, dispatch_uid="subtokens.watch")
 
 
 def _serves(app: Celery) -> bool:
@@ -38,22 +38,40 @@ def _add_queues(instance: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's sig
             queues.add(name)
 
 
-def _watch(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's signal
-    if not _serves(sender.app) or SWEEP_QUEUE not in sender.app.amqp.queues.consume_from:
-        return
+def _add_watch(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's signal
+    if _serves(sender.app):
+        sender.app.steps["consumer"].add(Watch)
 
-    def send() -> None:
-        try:
-            sender.app.send_task(
-                WATCH,
-                queue=SWEEP_QUEUE,
-                expires=SWEEP_INTERVAL_SECONDS,
-                ignore_result=True,
-                retry=False,
-            )
-        except Exception as error:  # noqa: BLE001 - the worker's own loop must go on
-            log.warning("watch.not_sent", error=repr(error))
 
-    # Not all in step, nor in step with the broker's own second.
-    interval_seconds = SWEEP_INTERVAL_SECONDS * random.uniform(1.0, 1.3)  # noqa: S311 - jitter
-    sender.timer.call_repeatedly(interval_seconds, send)
+class Watch(bootsteps.StartStopStep):
+    """Sends the sweep. A worker that reconnects clears its timers, and starts its steps anew."""
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+    _timer: Any = None
+
+    def start(self, parent: Any) -> None:  # noqa: ANN401 - Celery's consumer
+        """Send one now and about every second, if the worker takes them."""
+        app = parent.app
+        if SWEEP_QUEUE in app.amqp.queues.consume_from:
+            _send(app)
+            # Not all in step, nor in step with the broker's own second.
+            interval_seconds = SWEEP_INTERVAL_SECONDS * random.uniform(1.0, 1.3)  # noqa: S311
+            self._timer = parent.timer.call_repeatedly(interval_seconds, _send, (app,))
+
+    def stop(self, parent: Any) -> None:  # noqa: ANN401, ARG002 - as above
+        """Send no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _send(app: Celery) -> None:
+    try:
+        app.send_task(
+            WATCH,
+            queue=SWEEP_QUEUE,
+            expires=SWEEP_INTERVAL_SECONDS,
+            ignore_result=True,
+            retry=False,
+        )
+    except Exception as error:  # noqa: BLE001 - the worker's own loop must go on
+        log.warning("watch.not_sent", error=repr(error))

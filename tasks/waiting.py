@@ -4,13 +4,16 @@ The step stores its own message with the run and leaves (docs/decisions/0001). W
 run sends that message again: the same task id comes back, finds its run ended and returns.
 """
 
+import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Ignore
+from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
@@ -24,6 +27,8 @@ from .tokens.runs import RunSummary
 from .tokens.selection import Selection
 
 LONGEST_TIMEOUT_SECONDS = 86_400
+# A store that is away for so long fails the step; until then it asks again, and nothing is lost.
+_OUTAGE_SECONDS, _ASK_AGAIN_SECONDS = 30.0, 0.5
 NOBODY_ENROLLED = "no account is enrolled: discover or import some first"
 Fill = Callable[[str], Coroutine[Any, Any, bool]]
 Judge = Callable[[RunSummary], Coroutine[Any, Any, dict[str, Any] | RunFailedError]]
@@ -86,7 +91,17 @@ def wait_for_run(
     delivery = _Delivery(
         request.id, _own_message(task), bool((request.delivery_info or {}).get("redelivered"))
     )
-    result = runtime().call(_advance(delivery, task.app, fleet, fill, judge, timeout_seconds))
+    gives_up_at = time.monotonic() + _OUTAGE_SECONDS
+    while True:
+        try:
+            result = runtime().call(
+                _advance(delivery, task.app, fleet, fill, judge, timeout_seconds)
+            )
+            break
+        except RedisError:  # a step goes on where it was, however often it is taken up
+            if time.monotonic() > gives_up_at:
+                raise
+            time.sleep(_ASK_AGAIN_SECONDS)
     if result is None:
         raise Ignore
     return result
@@ -121,7 +136,8 @@ async def _advance(
     while state != "ended":
         is_learning = await fill(run_id)
         if not await runs.seal(run_id, is_learning=is_learning):
-            await look(fleet, app)
+            with suppress(RedisError, OperationalError):  # it is parked; whoever watches looks
+                await look(fleet, app)
             return None
         state = "filling" if is_learning and await runs.reopen(run_id) else "ended"
     summary = await runs.summary(run_id)

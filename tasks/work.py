@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery, Task, shared_task
 from redis.exceptions import RedisError
 
-from ..config.celeryconfig import EXCHANGE_QUEUE
+from ..config.celeryconfig import EXCHANGE_QUEUE, SWEEP_QUEUE
 from ..config.errors import InputError
 from ..config.logs import log
 from .dintero.errors import DinteroError
@@ -21,6 +21,7 @@ from .tokens.stint import Tally
 from .tokens.tickets import HELD_SECONDS
 
 _LOOK_AT_OTHERS_SECONDS = 0.5
+_LOOK_AT_STEPS_SECONDS, _GIVE_WAY_SECONDS = 0.5, 0.1
 
 
 @shared_task(
@@ -41,34 +42,61 @@ def work(self: "Task[Any, Any]", partner_id: str, ticket: str, lane: Lane = "exc
     process = runtime()
     fleet = process.fleet(partner_id)
     others = [process.fleet(other) for other in process.settings.partner_ids if other != partner_id]
-    process.call(_worked(fleet, others, self.app, ticket, lane))
-    process.call(look(fleet, self.app))
+    waits = process.call(_worked(fleet, others, self.app, ticket, lane))
+    for one in dict.fromkeys((fleet, *waits)):
+        process.call(look(one, self.app))
 
 
 async def _worked(
-    fleet: Fleet,
-    others: Sequence[Fleet],
-    app: Celery,
-    ticket: str,
-    lane: Lane,
-) -> None:
+    fleet: Fleet, others: Sequence[Fleet], app: Celery, ticket: str, lane: Lane
+) -> Sequence[Fleet]:
+    """Work until it is done, or a step needs the slot; returns the fleets of such steps.
+
+    Tickets may hold every slot of a worker while calls hang, a pause lasts or a fleet is large; the
+    sweep that ends a run and the step that waited for it would come when they are done.
+    """
+    fleets = (fleet, *others)
+    async with _held(fleet, lane, ticket):
+        if waits := await _kept_waiting(fleets, app):
+            await asyncio.sleep(_GIVE_WAY_SECONDS)  # the next ticket comes at once
+            return waits
+        working = asyncio.create_task(_work_on(fleet, others, app, lane))
+        try:
+            while not (await asyncio.wait([working], timeout=_LOOK_AT_STEPS_SECONDS))[0]:
+                if waits := await _kept_waiting(fleets, app):
+                    return waits
+        finally:
+            working.cancel()  # then it hands back what it has claimed
+            await asyncio.gather(working, return_exceptions=True)
+        await working
+        return ()
+
+
+async def _kept_waiting(fleets: Sequence[Fleet], app: Celery) -> Sequence[Fleet]:
+    if SWEEP_QUEUE not in app.amqp.queues.consume_from:
+        return ()  # a slot of this worker is of no use to them
+    with suppress(RedisError):  # the stint itself meets it, and says so
+        return [fleet for fleet in fleets if await fleet.runs.is_kept_waiting()]
+    return ()
+
+
+async def _work_on(fleet: Fleet, others: Sequence[Fleet], app: Celery, lane: Lane) -> None:
     """Work on the ticket's partner, and meanwhile on what is due of the others.
 
     A partner's fan-out may hold every process for as long as a ticket lasts; the others' tickets
     would wait behind it.
     """
-    async with _held(fleet, lane, ticket):
-        own = asyncio.create_task(_stint(fleet, app, lane))
+    own = asyncio.create_task(_stint(fleet, app, lane))
 
-        async def keep_up(other: Fleet) -> None:
-            while not own.done():
-                await _stint(other, app, lane)
-                await asyncio.wait([own], timeout=_LOOK_AT_OTHERS_SECONDS)
+    async def keep_up(other: Fleet) -> None:
+        while not own.done():
+            await _stint(other, app, lane)
+            await asyncio.wait([own], timeout=_LOOK_AT_OTHERS_SECONDS)
 
-        try:
-            await asyncio.gather(own, *(keep_up(other) for other in others))
-        finally:
-            own.cancel()
+    try:
+        await asyncio.gather(own, *(keep_up(other) for other in others))
+    finally:
+        own.cancel()
 
 
 async def _stint(fleet: Fleet, app: Celery, lane: Lane) -> None:

@@ -10,6 +10,9 @@ from .store import TokenStore
 # Short, as who holds one may be killed: the step is sent again, and a copy of it goes no further.
 _RELEASE_LEASE_SECONDS, _RESUME_LEASE_SECONDS = 2.0, 2.5
 _WAVE_LEASE_SECONDS = 5.0
+# From when until when after its run's end a step that has not returned is given way to: sooner it
+# may yet come by itself, and later there seems to be nobody who takes it.
+_KEPT_WAITING_SECONDS, _NOBODY_TAKES_IT_SECONDS = 0.5, 30.0
 _SLICE = 1_000  # accounts per command, so that Redis is never held for long
 
 RunState = Literal["opened", "filling", "open", "ended"]
@@ -162,6 +165,22 @@ class Runs:
         """End the runs that are past their deadline; the ended runs that wait for release."""
         answer = await self._scripts.run("watch_runs", self._store.now_ms())
         return [run.decode() for run in answer]
+
+    async def is_kept_waiting(self) -> bool:
+        """Whether a run should have ended or has, and its step has not come to return since."""
+        now_ms = self._store.now_ms()
+        until_ms = now_ms + int(max(_RELEASE_LEASE_SECONDS, _RESUME_LEASE_SECONDS) * 1000)
+        ripe = cast(
+            "list[bytes]",
+            await self._redis.zrange(self._keys.runs, 0, until_ms, byscore=True, offset=0, num=100),
+        )
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for run in ripe:
+                pipe.hmget(self._keys.run(run.decode()), ["ended_at", "deadline_at"])
+            kept = await pipe.execute()
+        ends = [min(int(instant) for instant in found if instant) for found in kept if found[1]]
+        first, last = _KEPT_WAITING_SECONDS * 1000, _NOBODY_TAKES_IT_SECONDS * 1000
+        return any(first <= now_ms - end_ms <= last for end_ms in ends)
 
     async def begin_release(self, run_id: str) -> str | None:
         """Lease the release of an ended run: its continuation to publish, or None."""

@@ -167,12 +167,17 @@ class Finished(NamedTuple):
 
 
 class Site:
-    """One deployment: a Redis, settings, and the processes started in it; a context."""
+    """One deployment: a Redis, settings, and the processes started in it; a context.
 
-    def __init__(self, folder: Path, base_url: str, **settings: object) -> None:
+    Its Redis keeps what it holds over a kill where `append_only` is set.
+    """
+
+    def __init__(
+        self, folder: Path, base_url: str, *, append_only: bool = False, **settings: object
+    ) -> None:
         self._stack = ExitStack()
-        server = self._stack.enter_context(PrivateRedis())
-        self.folder = folder
+        server = self._stack.enter_context(PrivateRedis(append_only=append_only))
+        self.folder, self.server = folder, server
         self.environment = {
             "SUBTOKENS_PARTNER_ID": PARTNER,
             "SUBTOKENS_CLIENT_ID": "sandbox-client-id",
