@@ -6,7 +6,8 @@
 """
 
 import sys
-from importlib import import_module
+from importlib import import_module, reload
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,6 +96,9 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a package's attributes have
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(import_module(home, __name__), name)
+    if isinstance(found, ModuleType):
+        # A task's module bears its name, and was loaded by another door before the tasks were.
+        found = getattr(reload(sys.modules[f"{__name__}{home}"]), name)
     if "celery" not in sys.modules:
         # The reader's import passed through subtokens.tasks, which registers no task without
         # Celery. A Celery app that comes later and includes it must find it as if never met.

@@ -291,7 +291,7 @@ def test_the_store_keeps_its_promises_whatever_happens(durable_server) -> None:
     machine = type("Machine", (StoreMachine,), {"server": durable_server})
     case = machine.TestCase
     case.settings = settings(
-        max_examples=60,
+        max_examples=40,
         stateful_step_count=30,
         deadline=None,
         suppress_health_check=list(HealthCheck),
