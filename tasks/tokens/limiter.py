@@ -81,9 +81,10 @@ class Limiter:
             if await keep_appointment(await future):
                 return
 
-    async def pause(self, seconds: float, reason: str) -> None:
-        """Let nobody call for that long, on any worker."""
-        await self._scripts.run("pause", int(seconds * 1e6), reason)
+    async def pause(self, seconds: float, reason: str, *, is_suspended: bool = False) -> None:
+        """Let nobody call for that long, on any worker; suspended: as the credential is refused."""
+        suspended_ms = int(self._clock() * 1000) if is_suspended else ""
+        await self._scripts.run("pause", int(seconds * 1e6), reason, suspended_ms)
 
     async def _ask(self) -> None:
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from ...config.logs import log
-from ..dintero.errors import DinteroError, ThrottledError, UnreachableError
+from ..dintero.errors import Blame, DinteroError, ThrottledError, UnreachableError
 from .blame import verdict_on
 from .exchanger import Exchanger
 from .lanes import Lane
@@ -131,7 +131,8 @@ class Stint:
         except DinteroError as error:
             # Nobody else need try for a while: the pause binds all workers.
             seconds = error.retry_after_seconds or _PAUSE_AFTER_REFUSAL_SECONDS
-            await self._limiter.pause(seconds, str(error))
+            is_refused = error.blame in {Blame.ACCOUNT, Blame.CREDENTIAL}  # of the partner itself
+            await self._limiter.pause(seconds, str(error), is_suspended=is_refused)
             raise
 
     async def _exchange_at(self, instant: float, claimed: Claimed, generation: int) -> None:

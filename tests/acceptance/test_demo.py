@@ -48,7 +48,7 @@ def temporary(tmp_path: Path) -> Path:
 def test_the_demo_serves_every_account_and_says_so(temporary: Path) -> None:
     mark = uuid4().hex
     done = subprocess.run(
-        [*COMMAND, "--accounts", "60", "--watch", "14"],
+        [*COMMAND, "--accounts", "60", "--watch", "11"],
         env=environment(mark, temporary),
         capture_output=True,
         text=True,
@@ -78,7 +78,7 @@ def test_a_demo_that_is_stopped_in_the_middle_leaves_nothing_behind(tmp_path: Pa
                 mark,
                 temporary,
                 subprocess.Popen(
-                    [*COMMAND, "--accounts", "5000", "--rate", "100"],
+                    [*COMMAND, "--accounts", "1000", "--rate", "50"],
                     env=environment(mark, temporary),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,

@@ -5,6 +5,7 @@ import contextlib
 import time
 
 import pytest
+from pydantic import SecretStr
 
 from subtokens.config.settings import Settings
 from subtokens.tasks.dintero.errors import UnauthorizedError
@@ -142,6 +143,28 @@ async def test_a_wrong_secret_ends_the_stint_after_one_call_and_punishes_no_acco
         assert claim.accounts == ()
         assert claim.schedule.wait_seconds > 1  # a pause for all workers, not a storm
         assert await fleet.store.redis.scard(fleet.store.keys.failing) == 0
+
+
+async def test_a_suspended_partner_and_its_return_are_told_once_each(open_fleet):
+    async with open_fleet(client_secret="CANARY-wrong") as (fleet, _):
+        store = fleet.store
+        for _ in range(2):
+            await store.redis.delete(store.keys.limiter)  # the pause is over
+            with pytest.raises(UnauthorizedError):
+                await stint_of(fleet)[0].run()
+        await store.redis.delete(store.keys.limiter)
+        fleet.exchanger._partner = fleet.partner.model_copy(
+            update={"client_secret": SecretStr(SECRET)}
+        )
+
+        assert (await stint_of(fleet)[0].run()).exchanged == 30
+
+        entries = await store.redis.xrange(store.keys.events)
+        told = [fields for _, fields in entries if b"partner" in fields[b"event"]]
+        assert told == [
+            {b"event": b"partner.suspended", b"reason": b"partner_token: answered 401"},
+            {b"event": b"partner.resumed"},
+        ]
 
 
 async def test_many_401s_at_once_cost_one_new_partner_token(open_fleet):
