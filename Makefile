@@ -2,7 +2,7 @@
 # Every target sets itself up in .venv; `make PYTHON=/path/to/python3 …` names the Python.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo doctor test test-faults bench lint format requirements package clean set-up-demo set-up-dev
+.PHONY: help demo doctor test test-faults test-kills bench lint format requirements package clean set-up-demo set-up-dev
 ARGS ?=
 PYTHON ?=
 export PYTHON
@@ -28,10 +28,13 @@ up: set-up-demo ## Redis, workers and beat on this machine, with your .env (ARGS
 ## Change it
 
 test: set-up-dev ## run all tests but those that take minutes (ARGS="tests/unit -k renewal": some)
-	@$(BIN)/pytest -m "not faults" --numprocesses 3 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -m "not faults and not kills" --numprocesses 3 --dist loadfile $(ARGS)
 
 test-faults: set-up-dev ## the others: whole deployments through lifetimes, faults and kills, with figures
 	@$(BIN)/pytest -m faults -rP $(ARGS)
+
+test-kills: set-up-dev ## kill workers, Redis and beat at every moment of a step (FAULTS_KILLS=20: more)
+	@$(BIN)/pytest -m kills -rP $(ARGS)
 
 lint: set-up-dev ## check format, style and types; change nothing
 	$(BIN)/ruff format --check .

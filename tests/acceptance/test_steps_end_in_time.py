@@ -32,7 +32,7 @@ from .conftest import Site, Upstream, account_ids, await_ready, eventually, send
 from .test_canvas import step
 
 pytestmark = [
-    pytest.mark.faults,
+    pytest.mark.kills,
     pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc"),
 ]
