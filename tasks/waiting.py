@@ -156,7 +156,7 @@ def judge_by(share: float, chosen: Selection, what_is_done: str = "have their to
 
     async def judge(summary: RunSummary) -> dict[str, Any] | RunFailedError:
         counts = summary.as_dict()
-        if not summary.accounts and chosen.is_whole_fleet:
+        if summary.is_whole and not summary.accounts and chosen.is_whole_fleet:
             return RunFailedError(NOBODY_ENROLLED, counts)
         if summary.meets(share):
             return counts
