@@ -95,6 +95,7 @@ def shared(
             forget_results(one.app)
 
 
+@pytest.mark.faults
 def test_a_users_long_task_starts_once_beside_our_worker(shared: list[Shared]) -> None:
     """And, to prove that this would be seen, twice beside a worker that shares kombu's keys."""
     ours, careless = shared
