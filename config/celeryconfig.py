@@ -11,7 +11,9 @@ from .urls import celery_address
 SWEEP_QUEUE = "subtokens.sweep"
 RENEW_QUEUE = "subtokens.renew"
 EXCHANGE_QUEUE = "subtokens.exchange"
-QUEUES = (SWEEP_QUEUE, RENEW_QUEUE, EXCHANGE_QUEUE)
+# What is over soon is taken in turn with the exchange queue's tickets, and not after them all.
+ACCOUNTS_QUEUE = "subtokens.accounts"
+QUEUES = (SWEEP_QUEUE, RENEW_QUEUE, EXCHANGE_QUEUE, ACCOUNTS_QUEUE)
 
 
 def celery_configuration(settings: Settings) -> dict[str, Any]:

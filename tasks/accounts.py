@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery, Task, shared_task
 
-from ..config.celeryconfig import EXCHANGE_QUEUE, SWEEP_QUEUE
+from ..config.celeryconfig import ACCOUNTS_QUEUE, SWEEP_QUEUE
 from ..config.errors import InputError
 from ..config.ids import checked_account_id, checked_account_ids
 from ..config.logs import log
@@ -24,7 +24,7 @@ _PAUSES_SECONDS = (0.5, 2.0)  # after a page that failed by the upstream's fault
 @shared_task(
     name="subtokens.discover",
     bind=True,
-    queue=EXCHANGE_QUEUE,
+    queue=ACCOUNTS_QUEUE,
     acks_late=True,
     ignore_result=False,
     throws=(DinteroError,),

@@ -7,7 +7,7 @@ from typing import Any
 from celery import Task, shared_task
 from kombu.utils.json import dumps
 
-from ..config.celeryconfig import EXCHANGE_QUEUE
+from ..config.celeryconfig import ACCOUNTS_QUEUE
 from ..config.durations import seconds_of
 from ..config.errors import InputError
 from ..config.ids import checked_account_id
@@ -72,7 +72,7 @@ def for_each_account(
 @shared_task(
     name="subtokens.account_done",
     bind=True,
-    queue=EXCHANGE_QUEUE,
+    queue=ACCOUNTS_QUEUE,
     acks_late=True,
     reject_on_worker_lost=True,
     ignore_result=True,

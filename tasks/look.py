@@ -8,7 +8,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.utils.json import loads
 
-from ..config.celeryconfig import EXCHANGE_QUEUE, RENEW_QUEUE
+from ..config.celeryconfig import ACCOUNTS_QUEUE, EXCHANGE_QUEUE, RENEW_QUEUE
 from ..config.logs import log
 from .fleet import Fleet
 from .runtime import runtime
@@ -72,7 +72,7 @@ def _publish(fleet: Fleet, app: Celery, outlook: Outlook) -> None:
         _send_ticket(app, fleet, "exchange", "", countdown=outlook.follow_up_seconds)
     if outlook.is_discovery_due:
         partner = {"partner_id": fleet.partner.partner_id}
-        app.send_task(DISCOVER, kwargs=partner, queue=EXCHANGE_QUEUE, ignore_result=True)
+        app.send_task(DISCOVER, kwargs=partner, queue=ACCOUNTS_QUEUE, ignore_result=True)
 
 
 def _send_ticket(app: Celery, fleet: Fleet, lane: Lane, ticket: str, **options: Any) -> None:  # noqa: ANN401

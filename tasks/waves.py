@@ -8,7 +8,7 @@ from celery import Celery
 from celery.canvas import Signature
 from kombu.utils.json import loads
 
-from ..config.celeryconfig import EXCHANGE_QUEUE
+from ..config.celeryconfig import ACCOUNTS_QUEUE
 from .fleet import Fleet
 
 ACCOUNT_DONE = "subtokens.account_done"
@@ -32,7 +32,7 @@ def _publish(
             args=(run_id, account_id, reason),
             kwargs={"partner_id": partner_id},
             immutable=True,
-            queue=EXCHANGE_QUEUE,
+            queue=ACCOUNTS_QUEUE,
         )
 
     for account_id in accounts:

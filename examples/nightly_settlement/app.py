@@ -2,7 +2,7 @@
 
 Run, with the SUBTOKENS_* variables of .env.example exported:
     celery -A app worker -n renew@%h -Q subtokens.sweep,subtokens.renew   # waits for no batch
-    celery -A app worker -Q celery,subtokens.exchange                     # as many as you like
+    celery -A app worker -Q celery,subtokens.exchange,subtokens.accounts  # as many as you like
     celery -A app beat                                    # sends the sweep, and at two the night
 """
 

@@ -39,7 +39,7 @@ KEYS = "k1:Q0FOQVJZLW1hc3Rlci1rZXktb2YtMzItYnl0ZXMtISE="
 DEADLINE_SECONDS = 30.0
 # The recommended split: whoever renews never waits for a fan-out.
 RENEWING = ("-Q", "subtokens.sweep,subtokens.renew")
-EXCHANGING = ("-Q", "subtokens.exchange")
+EXCHANGING = ("-Q", "subtokens.exchange,subtokens.accounts")
 HERE = Path(__file__).parent
 T = TypeVar("T")
 

@@ -98,7 +98,7 @@ def test_a_night_in_an_app_of_ones_own(
 ) -> None:
     site = example("nightly_settlement")
     renewing = site.worker("renew", *RENEWING, app="app")
-    batch = site.worker("batch", "-Q", "celery,subtokens.exchange", app="app")
+    batch = site.worker("batch", "-Q", "celery,subtokens.exchange,subtokens.accounts", app="app")
     site.celery("beat", "beat", "--schedule", str(tmp_path / "schedule"), app="app")
     await_ready(renewing, batch)
     entry = "from app import app; print(app.conf.beat_schedule['settle-by-night']['task'])"

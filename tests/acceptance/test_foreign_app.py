@@ -10,6 +10,7 @@ from celery import Celery, chain, chord
 from celery.canvas import Signature
 
 import subtokens
+from subtokens.config.celeryconfig import QUEUES
 
 from .conftest import (
     DEADLINE_SECONDS,
@@ -113,8 +114,7 @@ def test_a_worker_consumes_the_queues_it_was_told_alone(foreign: Site) -> None:
         queues = eventually(asker.control.inspect(timeout=0.5).active_queues)
     names = {node: {queue["name"] for queue in found} for node, found in queues.items()}
     chooser.kill()
-    ours = {"subtokens.sweep", "subtokens.renew", "subtokens.exchange"}
-    assert names == {"users@test": {"celery"} | ours, "chooser@test": {"mine"}}
+    assert names == {"users@test": {"celery", *QUEUES}, "chooser@test": {"mine"}}
 
 
 def test_tasks_are_registered_in_an_app_that_comes_after_our_reader() -> None:

@@ -173,6 +173,7 @@ def play(
     judge: Judge,
     kill: Kill = lambda: None,
     when: When = lambda _seconds, _run: False,
+    every: float = 0.01,
 ) -> Outcome:
     """Send a step and another after it, kill when it is time, and see how it ends."""
     site = stage.site
@@ -189,8 +190,7 @@ def play(
             back_at = kill() or 0.0
         elif killed_at is None:
             kept = site.store.hgetall(site.keys.run(run_id)) or kept
-        else:
-            time.sleep(0.01)
+        time.sleep(every)
         if found := result_of(stage, run_id):
             meta, ended_at = found, time.time()
     if killed_at is None:
@@ -528,6 +528,25 @@ def test_without_beat_a_step_ends_by_its_deadline_although_no_account_gets_a_tok
     assert not outcome.untruths, outcome.untruths
 
 
+def test_without_beat_a_worker_goes_on_watching_when_its_broker_is_back(
+    dark_stage: tuple[Stage, Upstream],
+) -> None:
+    stage, _ = dark_stage
+    stage.tidy()
+    before = [watches(worker) for worker in stage.workers]
+    eventually(lambda: sum(map(watches, stage.workers)) > sum(before) + 2, within=5)
+    stage.kill_redis(random.Random())
+    eventually(lambda: not any(map(is_connected, stage.workers)), within=5)
+    eventually(lambda: all(map(is_connected, stage.workers)), within=10)
+    since = sum(map(watches, stage.workers))
+    eventually(lambda: sum(map(watches, stage.workers)) > since + 4, within=10)
+
+
+def watches(worker: Child) -> int:
+    """How often it has looked after the runs."""
+    return worker.said().count("Task subtokens.watch_runs[")
+
+
 # What its run holds when it has come so far; the next command is not sent any more.
 MOMENTS: dict[str, Callable[[dict[bytes, bytes]], bool]] = {
     "opened": lambda run: True,
@@ -555,6 +574,7 @@ def test_without_beat_a_step_ends_in_time_when_it_is_killed_at_any_moment_that_c
                 false_counts,
                 kill[kind],
                 lambda _seconds, run, has_come=has_come: has_come(run),
+                every=0,  # some last for a few milliseconds
             )
     story = "\n".join(
         f"{moment}: {outcome.past_deadline:.2f} s past its deadline: {outcome.story} "

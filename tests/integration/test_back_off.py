@@ -10,6 +10,7 @@ from subtokens.tasks.tokens.reader import TokenReader
 from subtokens.tasks.tokens.status import fleet_status
 
 DAY = 86_400
+LATE = 2.0  # seconds of the real clock that work may take here, beside the pushed one
 
 
 def ids(first, count):
@@ -47,13 +48,13 @@ async def test_a_refused_account_is_called_at_ever_wider_spacing_and_then_once_a
     for number in range(4):  # five calls in a row, and then quarantine
         spaced = [gap[number] for gap in gaps]
         longest = 30 * 2**number
-        assert all(3 <= gap <= longest + 0.1 for gap in spaced)
+        assert all(2.99 <= gap <= longest + LATE for gap in spaced)
         assert max(spaced) > longest * 0.8  # full jitter: over the whole width
         assert min(spaced) < longest * 0.2
     for gap in gaps:
         assert len(gap) >= 6
         for later in gap[4:]:
-            assert QUARANTINED_SECONDS / 2 <= later <= QUARANTINED_SECONDS + 0.1
+            assert QUARANTINED_SECONDS / 2 <= later <= QUARANTINED_SECONDS + LATE
     status = await fleet_status(fleet.store, 100)
     assert status.quarantined == {"refused_403": 60}
     assert (status.failing, status.never_exchanged) == (60, 0)
@@ -74,7 +75,7 @@ async def test_errors_of_the_upstream_are_spaced_ever_wider_and_never_quarantine
         gaps = [after - before for before, after in pairwise(calls[account])]
         assert len(gaps) > 20  # about one in half a minute, in the end
         for number, gap in enumerate(gaps):
-            assert 0.099 <= gap <= min(60, 2**number) + 0.1
+            assert 0.099 <= gap <= min(60, 2**number) + LATE
     status = await fleet_status(fleet.store, 100)
     assert (status.quarantined, status.failing) == ({}, 20)
 

@@ -8,12 +8,12 @@ from celery import Celery
 import subtokens
 from subtokens.config.celeryconfig import QUEUES
 
-SWEEP, RENEW, EXCHANGE = QUEUES
+SWEEP, RENEW, EXCHANGE, ACCOUNTS = QUEUES
 
 # name: queue, acknowledged late, sent again if its worker is lost, result ignored
 TASKS = {
-    "subtokens.account_done": (EXCHANGE, True, True, True),
-    "subtokens.discover": (EXCHANGE, True, None, False),
+    "subtokens.account_done": (ACCOUNTS, True, True, True),
+    "subtokens.discover": (ACCOUNTS, True, None, False),
     "subtokens.ensure": (SWEEP, True, True, False),
     "subtokens.exchange": (SWEEP, True, True, False),
     "subtokens.fan_out": (SWEEP, True, True, False),
@@ -62,4 +62,4 @@ def test_what_the_package_offers_are_these_tasks() -> None:
 
 
 def test_the_queues_are_ours_by_name() -> None:
-    assert QUEUES == ("subtokens.sweep", "subtokens.renew", "subtokens.exchange")
+    assert tuple(f"subtokens.{n}" for n in ("sweep", "renew", "exchange", "accounts")) == QUEUES

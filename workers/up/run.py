@@ -108,7 +108,7 @@ def _crew(environment: Mapping[str, str], workers: int) -> Iterable[Keeper]:
 
     yield worker("renewer", "subtokens.sweep,subtokens.renew")
     for number in range(1, workers + 1):
-        yield worker(f"worker{number}", "subtokens.exchange")
+        yield worker(f"worker{number}", "subtokens.exchange,subtokens.accounts")
     yield Keeper("beat", [*celery, "beat", "--loglevel=INFO"], environment)
 
 
