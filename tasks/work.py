@@ -16,6 +16,7 @@ from .dintero.errors import DinteroError
 from .fleet import Fleet
 from .look import look, release
 from .runtime import runtime
+from .tokens.cancellation import heed_cancellation
 from .tokens.lanes import LANES, Lane
 from .tokens.stint import Tally
 from .tokens.tickets import HELD_SECONDS
@@ -124,6 +125,7 @@ async def _held(fleet: Fleet, lane: Lane, ticket: str) -> AsyncIterator[None]:
             await asyncio.sleep(HELD_SECONDS / 3)
             with suppress(RedisError):  # the stint itself meets it, and says so
                 await fleet.tickets.hold(lane, ticket, is_held=True)
+            heed_cancellation()
 
     if not ticket:
         yield

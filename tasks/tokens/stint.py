@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from ...config.logs import log
 from ..dintero.errors import Blame, DinteroError, ThrottledError, UnreachableError
 from .blame import verdict_on
+from .cancellation import heed_cancellation
 from .exchanger import Exchanger
 from .lanes import Lane
 from .limiter import Limiter, Rate, keep_appointment
@@ -90,6 +91,7 @@ class Stint:
         try:
             await self._claim_until(ends_at)
             while self._calls:
+                heed_cancellation()
                 await self._next_progress()
         finally:
             await self._finish()
@@ -100,6 +102,7 @@ class Stint:
         pace = self._pace
         while (left := ends_at - loop.time()) > 0 and not self._stopping.is_set():
             self._raise_failed_flush()
+            heed_cancellation()
             room = pace.concurrency - len(self._calls)
             if room * 4 < pace.concurrency:
                 await self._next_progress()

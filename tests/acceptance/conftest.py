@@ -21,6 +21,7 @@ from celery.canvas import Signature
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
+from subtokens.config.celeryconfig import RENEWER_QUEUES, WORKER_QUEUES
 from subtokens.config.settings import PREFIX, Settings
 from subtokens.tasks.exchange import fan_out
 from subtokens.tasks.tokens.keys import PartnerKeys
@@ -38,8 +39,8 @@ CANARY_SECRET = "CANARY-client-secret"
 KEYS = "k1:Q0FOQVJZLW1hc3Rlci1rZXktb2YtMzItYnl0ZXMtISE="
 DEADLINE_SECONDS = 30.0
 # The recommended split: whoever renews never waits for a fan-out.
-RENEWING = ("-Q", "subtokens.sweep,subtokens.renew")
-EXCHANGING = ("-Q", "subtokens.exchange,subtokens.accounts")
+RENEWING = ("-Q", ",".join(RENEWER_QUEUES))
+EXCHANGING = ("-Q", ",".join(WORKER_QUEUES))
 HERE = Path(__file__).parent
 T = TypeVar("T")
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from contextlib import suppress
 
 import pytest
 from pydantic import SecretStr
@@ -205,6 +206,30 @@ async def test_a_cancelled_stint_keeps_what_it_got_and_hands_back_the_rest(open_
         assert kept >= 1
         left = await fleet.store.claim(400, 60, fleet.rate, "exchange")
         assert len(left.accounts) == 400 - kept
+
+
+async def test_a_cancellation_that_is_lost_on_the_way_is_heeded_all_the_same(
+    open_fleet, monkeypatch
+):
+    """Python 3.11's asyncio.wait_for, and so any command to Redis, may swallow one."""
+    async with open_fleet(SandboxOptions(accounts=400, latency_seconds=0.2)) as (fleet, _):
+        work: list[asyncio.Task] = []
+        claim = fleet.store.claim
+
+        async def swallowing(*arguments):
+            claimed = await claim(*arguments)
+            work[0].cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            return claimed
+
+        monkeypatch.setattr(fleet.store, "claim", swallowing)
+        work.append(asyncio.create_task(stint_of(fleet, concurrency=20)[0].run()))
+        with pytest.raises(asyncio.CancelledError):
+            await work[0]
+
+        assert await fleet.store.redis.hlen(fleet.store.keys.claims) == 0
+        assert await with_token(fleet) == 0
 
 
 async def test_errors_of_the_upstream_are_tried_again_until_all_is_well(open_fleet):

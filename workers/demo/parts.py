@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...config.celeryconfig import RENEWER_QUEUES, WORKER_QUEUES
 from ...config.errors import SubtokensError
 from ..private_redis import PrivateRedis
 from ..processes import Child
@@ -18,7 +19,7 @@ from ..sandbox import SandboxOptions
 
 _BATCH = "subtokens.workers.demo.batch"
 # A process of its own for sweeps and renewals: they never wait behind a fan-out.
-_WORKERS = {"renewals": "subtokens.sweep,subtokens.renew", "batch": "celery,subtokens.exchange"}
+_WORKERS = {"renewals": RENEWER_QUEUES, "batch": ("celery", *WORKER_QUEUES)}
 _READY_SECONDS = 30.0
 
 
@@ -80,7 +81,7 @@ def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
         workers = [
             celery(
                 name,
-                *("worker", f"--hostname={name}@demo", "--queues", queues),
+                *("worker", f"--hostname={name}@demo", "--queues", ",".join(queues)),
                 *("--concurrency=2", "--loglevel=INFO", "--without-mingle", "--without-gossip"),
             )
             for name, queues in _WORKERS.items()

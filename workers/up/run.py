@@ -6,13 +6,14 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
 from dotenv import dotenv_values
 
+from ...config.celeryconfig import RENEWER_QUEUES, WORKER_QUEUES
 from ...config.settings import Settings, load
 from .folder import DataFolder
 from .keeper import Keeper, say
@@ -100,15 +101,15 @@ def _new_key() -> str:
 def _crew(environment: Mapping[str, str], workers: int) -> Iterable[Keeper]:
     celery = [sys.executable, "-m", "celery", "--quiet", "-A", "subtokens.workers"]
 
-    def worker(name: str, queues: str) -> Keeper:
+    def worker(name: str, queues: Sequence[str]) -> Keeper:
         # Nobody to mingle and gossip with: each start would wait a second for answers.
         options = ("--concurrency=2", "--loglevel=INFO", "--without-mingle", "--without-gossip")
-        command = [*celery, "worker", f"--hostname={name}@up", "-Q", queues, *options]
+        command = [*celery, "worker", f"--hostname={name}@up", "-Q", ",".join(queues), *options]
         return Keeper(name, command, environment)
 
-    yield worker("renewer", "subtokens.sweep,subtokens.renew")
+    yield worker("renewer", RENEWER_QUEUES)
     for number in range(1, workers + 1):
-        yield worker(f"worker{number}", "subtokens.exchange,subtokens.accounts")
+        yield worker(f"worker{number}", WORKER_QUEUES)
     yield Keeper("beat", [*celery, "beat", "--loglevel=INFO"], environment)
 
 
