@@ -1,6 +1,7 @@
 """Shared ground of all tests: no setting from outside, a real Redis, a pushable clock."""
 
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -25,6 +26,11 @@ hypothesis_settings.load_profile("patient")
 
 for _name in [name for name in os.environ if name.startswith("SUBTOKENS_")]:
     del os.environ[_name]
+
+# What was started in the background ignores these, and would hand that down to what it starts.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 
 class PushableClock:
