@@ -7,7 +7,7 @@ _ORDER = (  # of the KEYS of every script, as lua/prelude.lua names them
     *("due", "expiry", "claims", "generation", "limiter", "runs"),
     *("renew_tickets", "exchange_tickets", "follow_up", "forgotten", "absent", "failing"),
     *("quarantine", "fleet", "rejections", "events", "waves", "partner", "partner_lock"),
-    "workers",
+    *("workers", "circuit"),
 )
 
 
@@ -31,6 +31,7 @@ class PartnerKeys:
         self.events = named["events"]
         self.partner = named["partner"]
         self.workers = named["workers"]
+        self.circuit = named["circuit"]
         self.for_scripts = (*named.values(), self.token(""), self.state(""), self.run(""))
 
     def token(self, account_id: str) -> str:

@@ -39,6 +39,8 @@ class FleetStatus:
     open_runs: int
     paused_seconds: float  # nobody calls Dintero for that long
     pause_reason: str  # of the pause now, or the last one
+    barred_by: str  # whose fault it is that nobody calls but a prober: upstream, credential, us
+    barred_since: datetime | None
     exchanged: int  # first tokens, since the store began
     renewed: int  # and those that followed
     failed: int
@@ -82,6 +84,7 @@ async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetSt
         pipe.zrange(keys.expiry, f"({now}", "+inf", byscore=True, offset=0, num=1, withscores=True)
         pipe.zcard(keys.runs)
         pipe.hmget(keys.limiter, ["paused_until", "pause_reason"])
+        pipe.hmget(keys.circuit, ["blame", "opened_at", "probe_at", "reason"])
         pipe.hgetall(keys.fleet)
         for start, end in pairwise(edges):
             pipe.zcount(keys.expiry, f"({start}", end)
@@ -89,7 +92,7 @@ async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetSt
         (
             enrolled, expired, never, renewals, asked, overdue, claimed, failing,
             oldest, longest_asked, expiring, runs,
-            (paused_until, pause_reason), kept, *buckets,
+            (paused_until, pause_reason), (blame, opened_at, probe_at, why), kept, *buckets,
         ) = await pipe.execute()  # fmt: skip
     horizon = [a + b for a, b in zip(buckets[::2], buckets[1::2], strict=True)]
     stale = await _stale(store, now)
@@ -119,8 +122,14 @@ async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetSt
         last_discovery_at=_instant(fleet.get("discovered_at")),
         held_back=fleet.get("held_back", 0),
         open_runs=runs,
-        paused_seconds=max(0.0, int(paused_until or 0) / 1e6 - server_seconds),
-        pause_reason=(pause_reason or b"").decode(),
+        paused_seconds=max(
+            0.0,
+            int(paused_until or 0) / 1e6 - server_seconds,
+            (int(probe_at or 0) - now) / 1000,
+        ),
+        pause_reason=(why if blame else pause_reason or b"").decode(),
+        barred_by=(blame or b"").decode(),
+        barred_since=_instant(int(opened_at)) if opened_at else None,
         exchanged=fleet.get("exchanged", 0),
         renewed=fleet.get("renewed", 0),
         failed=fleet.get("failed", 0),

@@ -10,6 +10,7 @@ from typing import Literal, cast
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
+from ..dintero.errors import Blame
 from .blame import Past
 from .errors import SealError
 from .keys import PartnerKeys
@@ -39,6 +40,8 @@ class Claim:
     generation: int
     schedule: Schedule
     accounts: tuple[Claimed, ...]
+    is_barred: bool = False  # the circuit is open
+    probe_for: Blame | None = None  # and it is for us to see whether that is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Failure:
     is_final: bool
     repeats: int = 1
     is_quarantined: bool = False
+    is_upstreams: bool = False  # whoever was asked for would have met it
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,11 @@ class TokenStore:
             rate.burst,
         )
         generation, first_us, spacing_us, wait_us, *rows = answer
+        if generation == b"open":
+            return Claim(0, Schedule(0, 0, 0, wait_us), (), is_barred=True)
+        if generation == b"probe":
+            probe_for = Blame(rows[0].decode())
+            return Claim(0, Schedule(0, 0, 0, 0), (), is_barred=True, probe_for=probe_for)
         return Claim(
             int(generation),
             Schedule(len(rows), first_us, spacing_us, wait_us),

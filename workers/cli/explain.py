@@ -138,7 +138,8 @@ async def account_facts(store: TokenStore, account_id: str) -> AccountFacts:
         pipe.hget(keys.claims, account_id)
         pipe.hgetall(keys.state(account_id))
         pipe.hmget(keys.limiter, ["paused_until", "pause_reason"])
-        due, expiry, forgotten, claim, kept, pause = await pipe.execute()
+        pipe.hmget(keys.circuit, ["opened_at", "reason"])
+        due, expiry, forgotten, claim, kept, pause, circuit = await pipe.execute()
     state = {name.decode(): value.decode() for name, value in kept.items()}
     until = expiry if expiry is not None else float(state.get("expires_at", -1))
     try:
@@ -156,7 +157,7 @@ async def account_facts(store: TokenStore, account_id: str) -> AccountFacts:
         fault,
         (claim or b"").decode(),
         state,
-        (pause[1] or b"").decode() if is_paused else "",
+        (circuit[1] if circuit[0] else pause[1] if is_paused else b"").decode(),
     )
 
 

@@ -4,15 +4,17 @@
 -- One look at what is to be done. Registers the tickets that the due accounts of each lane lack,
 -- and returns {renew tickets, exchange tickets, follow-up ms, '1' to discover, rejections that are
 -- held back, {run whose next wave may be due, …}, {worker, 'seen-at key-ids', …}, ripe run, …}.
--- Follow-up: where nothing is due but a run is open, one delayed ticket keeps it going.
+-- Follow-up: where nothing is due, or nobody may call, but a run is open, one delayed ticket keeps
+-- it going.
 local now, name, per_ticket = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local most, longest = tonumber(ARGV[4]), tonumber(ARGV[7])
-local number = 0
+local number, probe_in = 0, probe_due_in(now)
 
 local function top_up(lane, tickets, lapse)
   redis.call('ZREMRANGEBYSCORE', tickets, '-inf', now)
   local due = due_count(lane, now)
   local wanted = math.min(most, math.ceil(due / per_ticket))
+  if probe_in then wanted = lane == 'renew' and probe_in <= 0 and 1 or 0 end
   local missing = math.max(0, wanted - redis.call('ZCARD', tickets))
   for _ = 1, missing do
     number = number + 1
@@ -25,6 +27,7 @@ local function follow_up()
   local watch = redis.call('ZRANGE', RUNS, 0, 0, 'WITHSCORES')[2]
   if not watch then return 0 end
   local at = tonumber(watch)
+  if probe_in then at = math.min(at, now + probe_in) end
   local renewal = redis.call('ZRANGE', DUE, 0, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')[2]
   local asked = redis.call('ZRANGE', DUE, '(0', '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1, 'WITHSCORES')[2]
   if renewal then at = math.min(at, tonumber(renewal)) end
@@ -73,7 +76,7 @@ end
 local held_back = act_on_rejections()
 local renewals, renew = top_up('renew', RENEW_TICKETS, tonumber(ARGV[5]))
 local asked, exchange = top_up('exchange', EXCHANGE_TICKETS, tonumber(ARGV[6]))
-local delay = renewals + asked == 0 and follow_up() or 0
+local delay = (probe_in or renewals + asked == 0) and follow_up() or 0
 
 local discover, lease = '0', tonumber(ARGV[9])
 if ARGV[8] == '1' then

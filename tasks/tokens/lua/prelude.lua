@@ -3,8 +3,8 @@ local DUE, EXPIRY, CLAIMS, GENERATION, LIMITER = KEYS[1], KEYS[2], KEYS[3], KEYS
 local RUNS, RENEW_TICKETS, EXCHANGE_TICKETS, FOLLOW_UP = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local FORGOTTEN, ABSENT, FAILING, QUARANTINE, FLEET = KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
 local REJECTIONS, EVENTS, WAVES, PARTNER, PARTNER_LOCK = KEYS[15], KEYS[16], KEYS[17], KEYS[18], KEYS[19]
-local WORKERS = KEYS[20]
-local TOKEN, STATE, RUN = KEYS[21], KEYS[22], KEYS[23] -- prefixes; an id follows
+local WORKERS, CIRCUIT = KEYS[20], KEYS[21]
+local TOKEN, STATE, RUN = KEYS[22], KEYS[23], KEYS[24] -- prefixes; an id follows
 
 local RUN_KEPT_MS = 48 * 3600 * 1000
 local ATTEMPTS_KEPT = '^%S+ ?%S*' -- of the history, before the newest
@@ -13,6 +13,8 @@ local FILL_LEASE_MS = 5000
 local EVENTS_KEPT = 10000
 local REJECTED_AGAIN_MS, REJECTIONS_WINDOW_MS, REJECTIONS_SHARE = 60000, 3600000, 0.05
 local SHARE = 0.8 -- of the rate, for a lane while the other has work too
+local PROBE_AFTER_MS = { upstream = 1000, credential = 5000, us = 5000 } -- doubled each time
+local LONGEST_PROBE_AFTER_MS, PROBER_LEASE_MS = 60000, 15000
 
 local function server_us()
   local time = redis.call('TIME')
@@ -65,6 +67,33 @@ end
 
 local function emit(event, ...)
   redis.call('XADD', EVENTS, 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', event, ...)
+end
+
+-- While the circuit is open, nobody calls but one prober at a time. Returns how long until the
+-- next may, below zero if it is due; nil while the circuit is closed.
+local function probe_due_in(now)
+  local probe_at = redis.call('HGET', CIRCUIT, 'probe_at')
+  return probe_at and tonumber(probe_at) - now
+end
+
+local function tell_of_circuit(blame, upstreams, ours, ...)
+  emit(blame == 'upstream' and upstreams or ours, ...)
+end
+
+-- A credential that is refused stays so while the upstream is down, too. Returns 1 if this is new.
+local function open_circuit(blame, reason, now, wait)
+  local before = redis.call('HGET', CIRCUIT, 'blame')
+  if before and before ~= 'upstream' then blame = before end
+  local trips = redis.call('HINCRBY', CIRCUIT, 'trips', 1)
+  local backed_off = PROBE_AFTER_MS[blame] * 2 ^ math.min(trips - 1, 16)
+  local probe_at = now + math.max(math.min(backed_off, LONGEST_PROBE_AFTER_MS), wait)
+  redis.call('HSET', CIRCUIT, 'blame', blame, 'reason', reason, 'probe_at',
+    string.format('%.0f', probe_at))
+  redis.call('HDEL', CIRCUIT, 'prober')
+  redis.call('HSETNX', CIRCUIT, 'opened_at', now)
+  if before == blame then return 0 end
+  tell_of_circuit(blame, 'upstream.failing', 'partner.suspended', 'reason', reason)
+  return 1
 end
 
 -- The index by expiry says until when an account is covered; below zero: never was, since then.
