@@ -68,7 +68,9 @@ async def test_a_credential_that_may_no_longer_exchange_suspends_the_partner_and
 
     assert await work_off(fleet) == 0
 
-    assert calls(sandbox) - before <= fleet.pace.concurrency + 3  # those in flight, and witnesses
+    assert (
+        calls(sandbox) - before <= fleet.pace.concurrency + 4
+    )  # those in flight, and who was asked
     status = await fleet_status(fleet.store, 100)
     assert (status.failing, status.due, status.claimed, status.valid) == (0, 200, 0, 200)
     assert (status.barred_by, status.pause_reason) == ("credential", "exchange: answered 403")
