@@ -184,10 +184,11 @@ class TokenStore:
         """The account's token, expired or not as Redis has it. Raises SealError."""
         key = self.keys.token(account_id)
         try:
-            sealed = cast("bytes | None", await self.redis.get(key))
+            # MGET takes what is no string for missing, where GET fails.
+            (sealed,) = cast("list[bytes | None]", await self.redis.mget([key]))
         except NoPermissionError:  # an operator looks at fleets, not at tokens
             raise SealError("this user of Redis may read no token") from None
-        return self.sealer.open(sealed, key, account_id) if sealed else None
+        return None if sealed is None else self.sealer.open(sealed, key, account_id)
 
 
 def _claimed(
