@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from ...config.durations import Duration, seconds_of
@@ -11,7 +10,7 @@ from ...config.logs import log
 from ...config.settings import StoreSettings, load
 from .errors import NoTokenError, SealError
 from .keys import PartnerKeys
-from .record import TokenRecord
+from .record import TokenRecord, instant_of
 from .sealing import Opener, Sealer
 from .shelf import Shelf
 from .store import last_outcome
@@ -181,5 +180,4 @@ class Reading(Generic[Client]):
 
 
 def _utc(milliseconds: float | bytes) -> str:
-    instant = datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
-    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{instant_of(float(milliseconds)):%Y-%m-%d %H:%M:%S} UTC"
