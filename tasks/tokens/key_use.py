@@ -7,7 +7,7 @@ from typing import cast
 
 from ...config.logs import log
 from .sealing import LONGEST_HEADER_BYTES, sealed_header
-from .store import TokenStore
+from .store import TokenStore, number_of, text_of
 
 SILENT_SECONDS = 60.0  # a worker process that has not looked for so long counts as gone
 _TOLD_AGAIN_SECONDS = 60.0
@@ -24,9 +24,9 @@ def live_workers(kept: Iterable[tuple[bytes, bytes]], now_ms: int) -> dict[str, 
     """Holder to the ids of the keys that it holds, its first one first."""
     live: dict[str, KeyIds] = {}
     for holder, told in sorted(kept):
-        seen_at, _, key_ids = told.decode().partition(" ")
-        if int(seen_at) + SILENT_SECONDS * 1000 >= now_ms:
-            live[holder.decode()] = tuple(key_ids.split(","))
+        seen_at, _, key_ids = text_of(told).partition(" ")
+        if number_of(seen_at) + SILENT_SECONDS * 1000 >= now_ms:
+            live[text_of(holder)] = tuple(key_ids.split(","))
     return live
 
 

@@ -114,7 +114,8 @@ class PartnerToken:
 
     async def _load(self) -> TokenRecord | None:
         key = self._store.keys.partner
-        sealed = cast("bytes | None", await self._store.redis.get(key))
+        # MGET takes what is no string for missing, where GET fails.
+        (sealed,) = cast("list[bytes | None]", await self._store.redis.mget([key]))
         if not sealed:
             return None
         try:

@@ -15,6 +15,7 @@ from ..dintero.errors import Blame, DinteroError, RefusedError, ThrottledError, 
 from .blame import verdict_on
 from .cancellation import heed_cancellation
 from .circuit import Circuit, CircuitOpenError
+from .errors import SealError
 from .exchanger import Exchanger
 from .lanes import Lane
 from .limiter import DEFAULT_PAUSE_SECONDS, Limiter, Rate, keep_appointment
@@ -147,7 +148,7 @@ class Stint:
                 await self._limiter.permit()
             self._circuit.check()
             record = await self._exchange(claimed, generation)
-            self._keep(record, claimed)  # not in one line: the lists may be swapped meanwhile
+            await self._keep(record, claimed)
         except CircuitOpenError:
             self._spared.append((claimed.account_id, generation))
         except DinteroError as error:
@@ -175,19 +176,25 @@ class Stint:
             detail = f"no answer within {limit:.1f} s, as the token to renew lives no longer"
             raise UnreachableError("exchange", detail) from None
 
-    def _keep(self, record: TokenRecord, claimed: Claimed) -> None:
+    async def _keep(self, record: TokenRecord, claimed: Claimed) -> None:
         """The same token again lives no longer than is known, whatever its answer claims."""
         now_ms, known_ms = self._store.now_ms(), claimed.expires_ms
         fingerprint = self._store.sealer.fingerprint(record.access_token)
         if known_ms > now_ms and fingerprint == claimed.fingerprint:
             end_ms = min(known_ms, record.expires_ms)
             due_ms = unchanged_due_ms(end_ms, now_ms, self._exchanger.cadence)
-            record = replace(record, renew_ms=due_ms)
-            self._unchanged.add(record.account_id)
+            record = replace(record, renew_ms=due_ms, expires_ms=end_ms)
+            if await self._is_held(record.account_id):
+                self._unchanged.add(record.account_id)
             self.tally.unchanged += 1
         elif record.expires_ms <= known_ms:
             self.tally.shortened += 1
         self._records.append(record)
+
+    async def _is_held(self, account_id: str) -> bool:
+        with suppress(SealError):
+            return await self._store.load(account_id) is not None
+        return False  # it was tampered with: the same token is sealed anew
 
     async def _judge(self, error: DinteroError, claimed: Claimed, generation: int) -> None:
         if error.blame in {Blame.ACCOUNT, Blame.CREDENTIAL}:

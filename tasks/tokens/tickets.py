@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from .key_use import SILENT_SECONDS, KeyUse, live_workers
 from .lanes import Lane
-from .store import TokenStore
+from .store import TokenStore, text_of
 
 MOST_TICKETS = 32
 LONGEST_FOLLOW_UP_SECONDS = 30.0
@@ -76,8 +76,8 @@ class Tickets:
             follow_up_ms / 1000,
             discover == b"1",
             held_back,
-            tuple(run.decode() for run in waves),
-            tuple(run.decode() for run in ripe),
+            tuple(map(text_of, waves)),
+            tuple(map(text_of, ripe)),
         )
 
     async def hold(self, lane: Lane, ticket: str, *, is_held: bool = False) -> None:

@@ -43,6 +43,16 @@ local function by_expiry(due)
   return due
 end
 
+-- Where no hash is, it is dropped: one account's garbage must not keep the others from their turn.
+local function known(account)
+  local command = { 'HMGET', STATE .. account,
+    'attempts', 'repeats', 'history', 'fingerprint', 'expires_at' }
+  local kept = redis.pcall(unpack(command))
+  if not kept.err then return kept end
+  redis.call('DEL', STATE .. account)
+  return redis.call(unpack(command))
+end
+
 local function knock()
   local probe_in = probe_due_in(now)
   if not probe_in then return nil end
@@ -68,7 +78,6 @@ for i = 1, granted do
   local score = redis.call('ZSCORE', DUE, account)
   redis.call('HSET', CLAIMS, account, generation .. ' ' .. score .. ' ' .. holder)
   redis.call('ZADD', DUE, 'XX', in_lane_of(score, now + lease), account)
-  claim[#claim + 1] = { account, redis.call('ZSCORE', EXPIRY, account), unpack(redis.call('HMGET',
-    STATE .. account, 'attempts', 'repeats', 'history', 'fingerprint', 'expires_at')) }
+  claim[#claim + 1] = { account, redis.call('ZSCORE', EXPIRY, account), unpack(known(account)) }
 end
 return claim

@@ -55,7 +55,7 @@ local function act_on_rejections()
 end
 
 local function tell_who_expired()
-  local since = tonumber(redis.call('HGET', FLEET, 'expired_until')) or now
+  local since = math.min(now, tonumber(redis.call('HGET', FLEET, 'expired_until')) or now)
   local expired = redis.call('ZRANGE', EXPIRY, '(' .. string.format('%.0f', since), now,
     'BYSCORE', 'LIMIT', 0, 100, 'WITHSCORES')
   for i = 1, #expired, 2 do emit('account.expired', 'account', expired[i]) end
@@ -67,7 +67,7 @@ local function tell_keys(holder, key_ids, silent)
   redis.call('HSET', WORKERS, holder, string.format('%.0f', now) .. ' ' .. key_ids)
   local kept = redis.call('HGETALL', WORKERS)
   for i = 1, #kept, 2 do
-    local seen_at = tonumber(string.match(kept[i + 1], '^%d+'))
+    local seen_at = tonumber(string.match(kept[i + 1], '^%d+ ') or 0)
     if seen_at + silent < now then redis.call('HDEL', WORKERS, kept[i]) end
   end
   return redis.call('HGETALL', WORKERS)

@@ -9,6 +9,7 @@ local TOKEN, STATE, RUN = KEYS[22], KEYS[23], KEYS[24] -- prefixes; an id follow
 local RUN_KEPT_MS = 48 * 3600 * 1000
 local ATTEMPTS_KEPT = '^%S+ ?%S*' -- of the history, before the newest
 local HORIZON_US, YIELDING_HORIZON_US, URGENT_HORIZON_US = 250000, 100000, 350000
+local LONGEST_PAUSE_US = 2 * 3600 * 1000000
 local FILL_LEASE_MS = 5000
 local EVENTS_KEPT = 10000
 local REJECTED_AGAIN_MS, REJECTIONS_WINDOW_MS, REJECTIONS_SHARE = 60000, 3600000, 0.05
@@ -24,6 +25,7 @@ end
 -- Generations never rewind, not even when Redis comes back without its last seconds.
 local function next_generation()
   local last = tonumber(redis.call('GET', GENERATION)) or 0
+  if not (last < 2 ^ 53) then last = 0 end -- no number that was given out here
   local generation = string.format('%.0f', math.max(last + 1, server_us()))
   redis.call('SET', GENERATION, generation)
   return generation
@@ -61,8 +63,14 @@ local counted = {} -- what this script adds to the fleet's totals
 
 local function count(total, by) counted[total] = (counted[total] or 0) + by end
 
+-- What stands there instead of a number is overwritten.
+local function add(key, field, by)
+  local answer = redis.pcall('HINCRBY', key, field, string.format('%.0f', by))
+  if type(answer) == 'table' then redis.call('HSET', key, field, string.format('%.0f', by)) end
+end
+
 local function write_counts()
-  for total, by in pairs(counted) do redis.call('HINCRBY', FLEET, total, string.format('%.0f', by)) end
+  for total, by in pairs(counted) do add(FLEET, total, by) end
 end
 
 local function emit(event, ...)
@@ -189,8 +197,8 @@ end
 local function ripe_runs(now)
   local ripe = {}
   for _, run in ipairs(redis.call('ZRANGE', RUNS, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)) do
-    local kept = redis.call('HMGET', RUN .. run, 'filling', 'deadline_at')
-    if not kept[2] then
+    local kept = redis.pcall('HMGET', RUN .. run, 'filling', 'deadline_at')
+    if not tonumber(kept[2]) then
       redis.call('ZREM', RUNS, run)
     else
       ripe[#ripe + 1] = run
@@ -206,21 +214,28 @@ end
 -- is still its token, no more than once a minute; the token stays until another replaces it. Where
 -- more than a twentieth of the fleet is rejected within an hour, the fault is not the tokens'.
 local function reject(account, generation, now)
-  local kept = redis.call('HMGET', STATE .. account, 'generation', 'rejected_at', 'attempts')
-  if kept[1] ~= generation then return 'late' end
-  if kept[2] and tonumber(kept[2]) + REJECTED_AGAIN_MS > now then return 'known' end
+  local kept = redis.pcall('HMGET', STATE .. account, 'generation', 'rejected_at', 'attempts')
+  if kept.err or kept[1] ~= generation then return 'late' end
+  if (tonumber(kept[2]) or 0) + REJECTED_AGAIN_MS > now then return 'known' end
   local since = tonumber(redis.call('HGET', FLEET, 'rejections_since')) or 0
   if since + REJECTIONS_WINDOW_MS <= now then
     redis.call('HSET', FLEET, 'rejections_since', now, 'rejections', 0)
   end
   local most = math.max(3, math.floor(redis.call('ZCARD', DUE) * REJECTIONS_SHARE))
-  if tonumber(redis.call('HGET', FLEET, 'rejections')) >= most then return 'held back' end
-  redis.call('HINCRBY', FLEET, 'rejections', 1)
+  local counted_so_far = tonumber(redis.call('HGET', FLEET, 'rejections')) or 0
+  if counted_so_far >= most then return 'held back' end
+  redis.call('HSET', FLEET, 'rejections', counted_so_far + 1)
   redis.call('HSET', STATE .. account, 'rejected_at', now)
   if not kept[3] and redis.call('HEXISTS', CLAIMS, account) == 0 then
     redis.call('ZADD', DUE, 'XX', now, account)
   end
   return 'accepted'
+end
+
+-- What is further ahead than any pause is not to be waited for: garbage, or a clock was set back.
+local function instant_us(kept, furthest)
+  local instant = tonumber(kept) or 0
+  return instant <= furthest and instant or 0
 end
 
 -- GCRA with reservations: grants up to `want` instants within the horizon.
@@ -231,6 +246,7 @@ end
 local function reserve(lane, now_ms, rate, burst, want)
   local now = server_us()
   local spacing = 1000000 / rate
+  local furthest = now + LONGEST_PAUSE_US + 2 * spacing
   local other = lane == 'renew' and 'exchange' or 'renew'
   local is_contested = #due_accounts(other, now_ms, 1) > 0
   local horizon = math.max(HORIZON_US, spacing)
@@ -239,12 +255,12 @@ local function reserve(lane, now_ms, rate, burst, want)
 
   local meter, metered_spacing = lane .. '_next_at', spacing / SHARE
   local kept = redis.call('HMGET', LIMITER, 'next_at', 'paused_until', meter)
-  local first = math.max(tonumber(kept[1]) or 0, now - burst * spacing)
-  first = math.max(first, tonumber(kept[2]) or 0)
+  local first = math.max(instant_us(kept[1], furthest), now - burst * spacing)
+  first = math.max(first, instant_us(kept[2], furthest))
   local room = math.floor((now + horizon - first) / spacing) + 1
   local granted = math.min(want, room, math.max(1, math.floor(rate * HORIZON_US / 1000000)))
   local opens_in = first - now - horizon
-  local metered = math.max(tonumber(kept[3]) or 0, now)
+  local metered = math.max(instant_us(kept[3], furthest), now)
   if is_contested then
     granted = math.min(granted, math.floor((now + horizon - metered) / metered_spacing) + 1)
     opens_in = math.max(opens_in, metered - now - horizon)
