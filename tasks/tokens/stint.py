@@ -179,8 +179,8 @@ class Stint:
     async def _keep(self, record: TokenRecord, claimed: Claimed) -> None:
         """The same token again lives no longer than is known, whatever its answer claims."""
         now_ms, known_ms = self._store.now_ms(), claimed.expires_ms
-        fingerprint = self._store.sealer.fingerprint(record.access_token)
-        if known_ms > now_ms and fingerprint == claimed.fingerprint:
+        is_same = self._store.sealer.is_of(claimed.fingerprint, record.access_token)
+        if known_ms > now_ms and is_same:
             end_ms = min(known_ms, record.expires_ms)
             due_ms = unchanged_due_ms(end_ms, now_ms, self._exchanger.cadence)
             record = replace(record, renew_ms=due_ms, expires_ms=end_ms)

@@ -19,7 +19,7 @@ A, B, C = ACCOUNTS = ["T11200001", "T11200002", "T11200003"]
 LIFETIME, DEADLINE_SECONDS = 4 * 3600, 5
 FIXED = {
     "zset": ["due", "expiry", "quarantine", "runs", "waves", "renew_tickets", "exchange_tickets"],
-    "hash": ["claims", "limiter", "fleet", "absent", "workers"],
+    "hash": ["claims", "limiter", "fleet", "absent", "workers", "circuit"],
     "string": ["generation", "follow_up", "partner", "partner_lock"],
     "set": ["forgotten", "failing"],
     "stream": ["rejections", "events"],
@@ -42,8 +42,20 @@ NUMBERS = [
     *("paused_until", "deadline_at", "ended_at", "exchanged", "renewed", "failed", "lapses"),
     *("uncovered_ms", "onboarding_ms", "swept_at", "discovered_at", "discovery_due_at"),
     *("listed", "held_back", "expired_until", "rejections", "rejections_since"),
+    *("opened_at", "probe_at", "trips", "since", "answered"),
 ]
-TEXTS = ["fingerprint", "history", "name", "runs", "pause_reason", "message", *ACCOUNTS]
+TEXTS = [
+    "fingerprint",
+    "history",
+    "name",
+    "runs",
+    "pause_reason",
+    "message",
+    "blame",
+    "reason",
+    "prober",
+    *ACCOUNTS,
+]
 
 
 def hash_of(value):

@@ -21,21 +21,30 @@ class AccountFacts:
     covered_until_ms: float | None
     is_forgotten: bool
     record: TokenRecord | None
-    fault: str  # why the record cannot be opened
+    fault: str  # why the record, if there is one, cannot be opened
     claim: str  # "generation former-score holder", or empty
     state: dict[str, str]
     pause: str  # why nobody calls now, or empty
 
     @property
     def condition(self) -> str:
-        """`fresh`, `stale`, `expired`, `never exchanged`, `quarantined` or `not enrolled`."""
+        """`fresh`, `stale`, `expired`, `never exchanged`, `quarantined` or `not enrolled`.
+
+        Of a token that cannot be opened here it tells what the indexes say.
+        """
         if self.due_score is None:
             return "not enrolled"
         if "quarantined_at" in self.state:
             return "quarantined"
-        if self.record is None:
-            return "expired" if (self.covered_until_ms or -1) >= 0 else "never exchanged"
-        return "stale" if self.record.renew_ms <= self.now_ms else "fresh"
+        if self.record:
+            return "stale" if self.record.renew_ms <= self.now_ms else "fresh"
+        until = self.covered_until_ms or -1
+        if until < 0:
+            return "never exchanged"
+        if not self.fault or until <= self.now_ms:
+            return "expired"
+        is_tried = self.claim or "attempts" in self.state or 0 <= self.due_score <= self.now_ms
+        return "stale" if is_tried else "fresh"
 
     def sentences(self) -> list[str]:
         """The account in words, a line each."""
@@ -109,6 +118,8 @@ class AccountFacts:
         if reason == "unchanged":
             return "as the last answer was the token that it had already"
         record = self.record
+        if record is None and self.condition in {"fresh", "stale"}:
+            return "when its token is to be renewed"
         if record is None:
             return "as its token has expired"
         share = (record.renew_ms - record.issued_ms) / (record.expires_ms - record.issued_ms)

@@ -131,7 +131,7 @@ def _rows(fleet: FleetStatus) -> list[tuple[str, str]]:
     if fleet.open_runs:
         rows.append(("open runs", str(fleet.open_runs)))
     if fleet.barred_since:
-        fault = _FAULTS[fleet.barred_by]
+        fault = _FAULTS.get(fleet.barred_by, fleet.barred_by)
         since = f"since {fleet.barred_since:%H:%M:%S} UTC, by the fault of {fault}"
         again = f"tried again in {in_words(fleet.paused_seconds)}"
         rows.append(("no calls", f"{since}: {fleet.pause_reason}; {again}"))

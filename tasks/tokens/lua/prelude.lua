@@ -15,7 +15,7 @@ local EVENTS_KEPT = 10000
 local REJECTED_AGAIN_MS, REJECTIONS_WINDOW_MS, REJECTIONS_SHARE = 60000, 3600000, 0.05
 local SHARE = 0.8 -- of the rate, for a lane while the other has work too
 local PROBE_AFTER_MS = { upstream = 1000, credential = 5000, us = 5000 } -- doubled each time
-local LONGEST_PROBE_AFTER_MS, PROBER_LEASE_MS = 60000, 15000
+local LONGEST_PROBE_AFTER_MS, LONGEST_PROBE_WAIT_MS, PROBER_LEASE_MS = 60000, 3600000, 15000
 
 local function server_us()
   local time = redis.call('TIME')
@@ -80,8 +80,11 @@ end
 -- While the circuit is open, nobody calls but one prober at a time. Returns how long until the
 -- next may, below zero if it is due; nil while the circuit is closed.
 local function probe_due_in(now)
-  local probe_at = redis.call('HGET', CIRCUIT, 'probe_at')
-  return probe_at and tonumber(probe_at) - now
+  local kept = redis.call('HMGET', CIRCUIT, 'blame', 'probe_at')
+  if not kept[1] and not kept[2] then return nil end
+  local probe_in = (tonumber(kept[2]) or math.huge) - now
+  if PROBE_AFTER_MS[kept[1]] and probe_in <= LONGEST_PROBE_WAIT_MS then return probe_in end
+  redis.call('DEL', CIRCUIT) -- garbage
 end
 
 local function tell_of_circuit(blame, upstreams, ours, ...)
@@ -90,10 +93,11 @@ end
 
 -- A credential that is refused stays so while the upstream is down, too. Returns 1 if this is new.
 local function open_circuit(blame, reason, now, wait)
-  local before = redis.call('HGET', CIRCUIT, 'blame')
+  local before = probe_due_in(now) and redis.call('HGET', CIRCUIT, 'blame')
   if before and before ~= 'upstream' then blame = before end
-  local trips = redis.call('HINCRBY', CIRCUIT, 'trips', 1)
-  local backed_off = PROBE_AFTER_MS[blame] * 2 ^ math.min(trips - 1, 16)
+  add(CIRCUIT, 'trips', 1)
+  local trips = tonumber(redis.call('HGET', CIRCUIT, 'trips'))
+  local backed_off = PROBE_AFTER_MS[blame] * 2 ^ math.max(0, math.min(trips - 1, 16))
   local probe_at = now + math.max(math.min(backed_off, LONGEST_PROBE_AFTER_MS), wait)
   redis.call('HSET', CIRCUIT, 'blame', blame, 'reason', reason, 'probe_at',
     string.format('%.0f', probe_at))

@@ -2,5 +2,5 @@
 -- while the circuit is open, to all but its prober, {-1, blame, reason}.
 local now, rate, burst = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local circuit = redis.call('HMGET', CIRCUIT, 'blame', 'reason', 'prober')
-if circuit[1] and circuit[3] ~= ARGV[6] then return { -1, circuit[1], circuit[2] } end
+if probe_due_in(now) and circuit[3] ~= ARGV[6] then return { -1, circuit[1], circuit[2] } end
 return { reserve(ARGV[1], now, rate, burst, tonumber(ARGV[5])) }
