@@ -8,7 +8,7 @@ from celery import Celery, Task, shared_task
 
 from ..config.celeryconfig import ACCOUNTS_QUEUE, SWEEP_QUEUE
 from ..config.errors import InputError
-from ..config.ids import checked_account_id, checked_account_ids
+from ..config.ids import checked_account_id
 from ..config.logs import log
 from .dintero.client import pages_of_accounts
 from .dintero.errors import Blame, DinteroError, UnauthorizedError
@@ -17,6 +17,7 @@ from .fleet import Fleet
 from .look import release
 from .runtime import runtime
 from .tokens.membership import Discovery, absent_twice, drop, is_too_many, note_discovery
+from .tokens.selection import ids_in_a_message
 
 _PAUSES_SECONDS = (0.5, 2.0)  # after a page that failed by the upstream's fault
 
@@ -57,7 +58,7 @@ def forget(
     """Drop accounts with their tokens until they are imported again; returns how many."""
     process = runtime()
     fleet = process.fleet(partner_id)
-    ids = checked_account_ids(account_ids, fleet.partner.partner_id)
+    ids = ids_in_a_message(account_ids, fleet.partner.partner_id)
     settled = process.call(fleet.store.forget(ids))
     process.call(release(fleet, self.app, settled.ended_runs))
     log.info("accounts.forgotten", partner_id=fleet.partner.partner_id, count=settled.accounts)

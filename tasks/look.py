@@ -12,6 +12,7 @@ from ..config.celeryconfig import ACCOUNTS_QUEUE, EXCHANGE_QUEUE, RENEW_QUEUE
 from ..config.logs import log
 from .fleet import Fleet
 from .runtime import runtime
+from .tokens.errors import SealError
 from .tokens.lanes import Lane
 from .tokens.tickets import Outlook
 from .waves import send_wave
@@ -55,13 +56,20 @@ def alarm_of_rejections(fleet: Fleet, held_back: int) -> None:
 async def release(fleet: Fleet, app: Celery, run_ids: Sequence[str]) -> None:
     """Send the parked steps of ended runs; until one has returned, the next look sends it again."""
     for run_id in run_ids:
-        continuation = await fleet.runs.begin_release(run_id)
-        if continuation:
-            step = app.signature(loads(continuation))
-            try:
+        try:
+            continuation = await fleet.runs.begin_release(run_id)
+        except SealError as error:  # another worker may hold the key
+            log.error("run.refused", run_id=run_id, error=str(error))
+            continue
+        try:
+            if continuation:
+                step = app.signature(loads(continuation))
                 await asyncio.to_thread(step.apply_async, add_to_parent=False)
-            except OperationalError as error:  # a later look sends it once the broker is back
-                log.warning("run.release_failed", run_id=run_id, error=repr(error))
+        except OperationalError as error:  # a later look sends it once the broker is back
+            log.warning("run.release_failed", run_id=run_id, error=repr(error))
+        except Exception as error:  # noqa: BLE001 - one step's message must not stop the others'
+            log.error("run.unsendable", run_id=run_id, error=repr(error))
+            await fleet.runs.confirm_release(run_id)
 
 
 def _publish(fleet: Fleet, app: Celery, outlook: Outlook) -> None:

@@ -12,6 +12,7 @@ from .lanes import Lane
 from .store import TokenStore, text_of
 
 MOST_TICKETS = 32
+LONGEST_NAME = 80
 LONGEST_FOLLOW_UP_SECONDS = 30.0
 # Without a sign of life, a ticket's worker is taken for dead; and a renewal's that nobody has begun
 # for so long is taken for lost, as a killed worker may have fetched it.
