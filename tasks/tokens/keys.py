@@ -7,7 +7,7 @@ _ORDER = (  # of the KEYS of every script, as lua/prelude.lua names them
     *("due", "expiry", "claims", "generation", "limiter", "runs"),
     *("renew_tickets", "exchange_tickets", "follow_up", "forgotten", "absent", "failing"),
     *("quarantine", "fleet", "rejections", "events", "waves", "partner", "partner_lock"),
-    "workers",
+    *("workers", "epoch"),
 )
 
 
