@@ -21,7 +21,7 @@ def deployment(
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("fault", [*OURS, *THEIRS])
 def test_all_is_well_again_by_itself_after(deployment: Deployment, fault: str) -> None:
-    verdict = deployment.suffer(fault, 150)
+    verdict = deployment.suffer(fault, within=60)
     sys.stdout.write(f"{fault}: {verdict.told()}\n")
     assert not verdict.is_breach, verdict.told() + deployment.said()
     if fault in OURS:
