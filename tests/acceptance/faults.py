@@ -61,19 +61,19 @@ class Deployment:
         for name, database in (("BROKER", 0), ("STORE", 1)):
             url = f"redis://127.0.0.1:{self.to_redis.port}/{database}"
             site.environment[f"SUBTOKENS_{name}_URL"] = url
-        self.admin = enter(Redis.from_url(site.server.url(1)))
+        self.admin: Redis = enter(Redis.from_url(site.server.url(1)))
         self.workers = [self._worker("one"), self._worker("two")]
         await_ready(*self.workers)
         self.beat = self._beat()
-        watcher = enter(Watcher(site, self.accounts))
-        self.invariants = Invariants(site, self.upstream, watcher, self._is_staffed)
+        self.watcher = enter(Watcher(site, self.accounts))
+        self.invariants = Invariants(site, self.upstream, self.watcher, self._is_staffed)
         everyone = set(self.accounts)
         eventually(
             lambda: not self.invariants.missing(everyone),
             told=lambda: self.invariants.missing(everyone) + self.said(),
             within=60,
         )
-        eventually(lambda: watcher.enrolled_for(2.0) == everyone)
+        eventually(lambda: self.watcher.enrolled_for(2.0) == everyone)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,7 +85,9 @@ class Deployment:
 
     def suffer(self, fault: str, within: float = 60.0) -> Verdict:
         """Let a fault come and go, and see how the fleet recovers with nobody's hand."""
-        return self.invariants.through(lambda: FAULTS[fault](self), within)
+        return self.invariants.through(
+            lambda: FAULTS[fault](self), within, loses_data=fault == LOSS
+        )
 
     def claimant(self) -> tuple[int, int]:
         """Wait for a claim whose call is under way; its process's id, and its worker's place."""

@@ -19,6 +19,7 @@ from .conftest import DEADLINE_SECONDS, Site, Upstream
 LOOKS_EVERY_SECONDS = 0.05
 OVERDUE_SECONDS = 3.0  # due for longer than a sweep and a stint take: nobody works on it
 EARLY_SECONDS = 0.5  # by which a renewal may seem early, as the sandbox's clock sees it
+IN_FLIGHT_SECONDS = 1.0  # from the sandbox's answer until it is kept, at the most
 ENROLLED_SECONDS = 2.0  # what was enrolled before survives whatever comes
 
 
@@ -41,12 +42,13 @@ class Verdict:
     lost: set[str] = field(default_factory=set)
     rewound: list[str] = field(default_factory=list)  # an older token over a newer one
     extra: Counter[str] = field(default_factory=Counter)  # exchanges that nothing was due for
+    needless: set[str] = field(default_factory=set)  # accounts with such, that were not in flight
     complaints: list[str] = field(default_factory=list)
 
     @property
     def is_breach(self) -> bool:
         """Whether something happened that never may."""
-        return bool(self.lost or self.rewound or self.complaints)
+        return bool(self.lost or self.rewound or self.needless or self.complaints)
 
     def told(self) -> str:
         """It in a line."""
@@ -54,7 +56,8 @@ class Verdict:
         most = max(self.extra.values(), default=0)
         return (
             f"{seconds}, {len(self.lost)} lost, {len(self.rewound)} older over newer, "
-            f"{self.extra.total()} extra exchanges, {most} of one account at most "
+            f"{self.extra.total()} extra exchanges, {most} of one account at most, "
+            f"{len(self.needless)} of none in flight "
             + "; ".join([*self.complaints, *self.rewound[:3]])
         )
 
@@ -72,7 +75,7 @@ class Watcher:
         )
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look_all_the_time)
-        self._newest: dict[str, int] = {}
+        self.newest: dict[str, int] = {}
         self._first_seen: dict[str, float] = {}
         self.rewound: list[str] = []
 
@@ -120,9 +123,9 @@ class Watcher:
                 for account in seen.due:
                     self._first_seen.setdefault(account, now)
                 for account, generation in seen.generations.items():
-                    if generation < self._newest.get(account, 0):
-                        self.rewound.append(f"{account}: {self._newest[account]}, {generation}")
-                    self._newest[account] = max(generation, self._newest.get(account, 0))
+                    if generation < self.newest.get(account, 0):
+                        self.rewound.append(f"{account}: {self.newest[account]}, {generation}")
+                    self.newest[account] = max(generation, self.newest.get(account, 0))
 
 
 class Exchanges:
@@ -132,17 +135,23 @@ class Exchanges:
         self._upstream, self._opens_seconds = upstream, opens_seconds
         self._last_call, self._served_at = 0, dict[str, float]()
 
-    def extra(self) -> Counter[str]:
-        """Those since the last time, by account."""
-        found: Counter[str] = Counter()
+    def extra(self, since: float = 0.0) -> tuple[Counter[str], set[str]]:
+        """Those since the last time, by account; and who of them has no excuse.
+
+        It is one that the exchange before was under way at `since` or later, by the sandbox's
+        clock: then what it brought may have been lost.
+        """
+        found, needless = Counter[str](), set[str]()
         for call in self._upstream.calls(self._last_call):
             self._last_call = call.number
             if call.kind == "exchange" and call.status == 200:
                 before = self._served_at.get(call.account, float("-inf"))
                 if call.seconds - before < self._opens_seconds - EARLY_SECONDS:
                     found[call.account] += 1
+                    if before < since - IN_FLIGHT_SECONDS:
+                        needless.add(call.account)
                 self._served_at[call.account] = call.seconds
-        return found
+        return found, needless
 
 
 class Invariants:
@@ -179,12 +188,18 @@ class Invariants:
         told = [f"{len(accounts)} {what}" for what, accounts in findings.items() if accounts]
         return "; ".join([*told, *filter(None, [self._is_staffed()])])
 
-    def through(self, fault: Callable[[], object], within: float) -> Verdict:
-        """Let a fault come and go, and see how the fleet recovers with nobody's hand."""
+    def through(
+        self, fault: Callable[[], object], within: float, *, loses_data: bool = False
+    ) -> Verdict:
+        """Let a fault come and go, and see how the fleet recovers with nobody's hand.
+
+        Where the store loses its data, every account is exchanged once more.
+        """
         verdict = Verdict()
         expected = self._watcher.enrolled_for(ENROLLED_SECONDS)
         rewound = len(self._watcher.rewound)
         self._exchanges.extra()
+        began_at = self._upstream.now()
         fault()
         ended_at, last = time.time(), self._upstream.last()
         found = "not looked at"
@@ -201,5 +216,6 @@ class Invariants:
         seen = self._watcher.look()
         verdict.lost = expected - seen.due.keys() if seen else expected
         verdict.rewound = self._watcher.rewound[rewound:]
-        verdict.extra = self._exchanges.extra()
+        verdict.extra, needless = self._exchanges.extra(began_at)
+        verdict.needless = set() if loses_data else needless
         return verdict

@@ -16,7 +16,7 @@ from statistics import median
 import pytest
 
 from ..acceptance.conftest import eventually
-from ..acceptance.faults import FAULTS, Deployment
+from ..acceptance.faults import FAULTS, LOSS, Deployment
 from ..acceptance.invariants import Verdict
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(0)]
@@ -89,7 +89,9 @@ def test_no_walk_of_faults_costs_an_account(
             faults = chance.sample(list(FAULTS), 2 if chance.random() < PAIRED_SHARE else 1)
             began_at = time.time()
             verdict = deployment.invariants.through(
-                lambda faults=faults: both(deployment, faults), WITHIN_SECONDS
+                lambda faults=faults: both(deployment, faults),
+                WITHIN_SECONDS,
+                loses_data=LOSS in faults,
             )
             verdicts[PAIRS if len(faults) > 1 else faults[0]].append(verdict)
             told = f"{number} at {began_at:.1f}: {' + '.join(faults)}: {verdict.told()}"
