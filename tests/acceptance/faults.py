@@ -111,6 +111,14 @@ class Deployment:
         self.workers[place].kill()
         self.workers[place] = self._worker(("one", "two")[place])
 
+    def replace_dead(self) -> None:
+        """After a breach: the next fault is judged by itself."""
+        for place, worker in enumerate(self.workers):
+            if not worker.is_alive:
+                self.workers[place] = self._worker(("one", "two")[place])
+        if not self.beat.is_alive:
+            self.beat = self._beat()
+
     def kill_beat(self) -> None:
         self.beat.kill()
         self.beat = self._beat()
@@ -169,6 +177,7 @@ def kill_clients(deployment: Deployment) -> None:
 
 
 def fill_memory(deployment: Deployment) -> None:
+    deployment.claimant()  # whose ticket ends meanwhile: its message cannot be acknowledged
     deployment.admin.config_set("maxmemory-policy", "noeviction")
     deployment.admin.config_set("maxmemory", 1)
     try:

@@ -98,6 +98,7 @@ def test_no_walk_of_faults_costs_an_account(
             tell(told)
             if verdict.is_breach:
                 complaints.append(told)
+                deployment.replace_dead()
             time.sleep(chance.uniform(0.0, 2.0))  # the next comes at any moment
         last = deployment.upstream.last()
         eventually(lambda: deployment.upstream.has_exchanged(deployment.accounts, last), within=60)
