@@ -61,7 +61,7 @@ def celery_configuration(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # A full Redis 6.2 refuses acknowledgements, too: the consumer begins anew, and does not exit.
+        # A full Redis 6.2 refuses acknowledgements too: the consumer begins anew and does not exit.
         "broker_channel_error_retry": True,
         "broker_transport_options": {
             "visibility_timeout": visibility,

@@ -85,22 +85,24 @@ def test_no_walk_of_faults_costs_an_account(
     verdicts: dict[str, list[Verdict]] = defaultdict(list)
     complaints: list[str] = []
     with Deployment(tmp_path_factory.mktemp("soak") / "here", 200, 30) as deployment:
-        for number in range(1, COUNT + 1):
-            faults = chance.sample(list(FAULTS), 2 if chance.random() < PAIRED_SHARE else 1)
-            began_at = time.time()
-            verdict = deployment.invariants.through(
-                lambda faults=faults: both(deployment, faults),
-                WITHIN_SECONDS,
-                loses_data=LOSS in faults,
-            )
-            verdicts[PAIRS if len(faults) > 1 else faults[0]].append(verdict)
-            told = f"{number} at {began_at:.1f}: {' + '.join(faults)}: {verdict.told()}"
-            tell(told)
-            if verdict.is_breach:
-                complaints.append(told)
-                deployment.replace_dead()
-            time.sleep(chance.uniform(0.0, 2.0))  # the next comes at any moment
+        try:
+            for number in range(1, COUNT + 1):
+                faults = chance.sample(list(FAULTS), 2 if chance.random() < PAIRED_SHARE else 1)
+                began_at = time.time()
+                verdict = deployment.invariants.through(
+                    lambda faults=faults: both(deployment, faults),
+                    WITHIN_SECONDS,
+                    loses_data=LOSS in faults,
+                )
+                verdicts[PAIRS if len(faults) > 1 else faults[0]].append(verdict)
+                told = f"{number} at {began_at:.1f}: {' + '.join(faults)}: {verdict.told()}"
+                tell(told)
+                if verdict.is_breach:
+                    complaints.append(told)
+                    deployment.replace_dead()
+                time.sleep(chance.uniform(0.0, 2.0))  # the next comes at any moment
+        finally:  # Ctrl-C ends a walk, and not what it has found
+            tell(table(verdicts))
         last = deployment.upstream.last()
         eventually(lambda: deployment.upstream.has_exchanged(deployment.accounts, last), within=60)
-    tell(table(verdicts))
     assert not complaints, "\n".join(complaints)
