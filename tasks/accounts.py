@@ -18,6 +18,7 @@ from .dintero.wire import ListedAccount
 from .fleet import Fleet
 from .look import DISCOVERY_LEASE_SECONDS, release
 from .runtime import runtime
+from .tokens.cancellation import heed_cancellation
 from .tokens.membership import Discovery, absent_twice, drop, is_too_many, note_discovery
 from .tokens.selection import ids_in_a_message
 
@@ -115,6 +116,7 @@ async def _held(fleet: Fleet) -> AsyncIterator[None]:
             until_ms = fleet.store.now_ms() + int(DISCOVERY_LEASE_SECONDS * 1000)
             with suppress(RedisError):  # the walk itself meets it, and says so
                 await fleet.store.scripts.run("hold_discovery", until_ms)
+            heed_cancellation()
             await asyncio.sleep(_HELD_EVERY_SECONDS)
 
     holding = asyncio.create_task(hold_on())
