@@ -25,6 +25,7 @@ _TYPES = {  # of the KEYS of every script, in the order in which lua/prelude.lua
     "partner_lock": "string",
     "workers": "hash",
     "circuit": "hash",
+    "epoch": "string",
 }
 
 

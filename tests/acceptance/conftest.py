@@ -309,7 +309,7 @@ class Site:
         """The message that waits with a run, as whoever ends the run sends it."""
         parked = self.store.hget(self.keys.run(run_id), "continuation")
         assert isinstance(parked, bytes)
-        signature: Signature = self.app.signature(json.loads(parked))
+        signature: Signature = self.app.signature(json.loads(parked.split(b" ", 2)[2]))
         return signature
 
     def _with_store(self, work: Callable[[TokenStore], Awaitable[T]]) -> T:

@@ -20,7 +20,7 @@ LIFETIME, DEADLINE_SECONDS = 4 * 3600, 5
 FIXED = {
     "zset": ["due", "expiry", "quarantine", "runs", "waves", "renew_tickets", "exchange_tickets"],
     "hash": ["claims", "limiter", "fleet", "absent", "workers", "circuit"],
-    "string": ["generation", "follow_up", "partner", "partner_lock"],
+    "string": ["generation", "follow_up", "partner", "partner_lock", "epoch"],
     "set": ["forgotten", "failing"],
     "stream": ["rejections", "events"],
 }

@@ -175,3 +175,37 @@ def test_a_record_lasts_until_just_before_its_expiry() -> None:
     assert [instant.timestamp() for instant in (record.issued_at, record.expires_at)] == [
         *(1_800_000_000, 100)
     ]
+
+
+PLACE = "subtokens:{T11200000}:run:r1 continuation"
+SIGNED = sealer.sign("the step é", PLACE)
+
+
+def test_a_message_is_verified_in_its_place_by_whoever_holds_the_key() -> None:
+    assert sealer.verified(SIGNED, PLACE) == "the step é"
+    rotated = Sealer(PARTNER, {"k2": SECOND, "k1": FIRST})
+    assert rotated.verified(SIGNED, PLACE) == "the step é"
+    assert sealer.sign("", PLACE) != sealer.sign("", f"{PLACE} ")
+
+
+@pytest.mark.parametrize(
+    ("signed", "place", "opener"),
+    [
+        (SIGNED + " ", PLACE, sealer),
+        (SIGNED.replace("the step", "a step"), PLACE, sealer),
+        (SIGNED, PLACE.replace("r1", "r2"), sealer),
+        (SIGNED, PLACE.replace("continuation", "message"), sealer),
+        (SIGNED, PLACE, Sealer("T11300000", {"k1": FIRST})),
+        (SIGNED, PLACE, Sealer(PARTNER, {"k1": SECOND})),
+        (SIGNED, PLACE, Sealer(PARTNER, {"k2": FIRST})),
+        ("the step", PLACE, sealer),
+        ("k1 é the step", PLACE, sealer),
+        ("", PLACE, sealer),
+    ],
+)
+def test_a_message_that_was_altered_moved_or_forged_is_refused(
+    signed: str, place: str, opener: Sealer
+) -> None:
+    with pytest.raises(SealError, match="run:r") as caught:
+        opener.verified(signed, place)
+    assert "CANARY" not in str(caught.value)

@@ -1,9 +1,10 @@
 -- ARGV: now, name for new tickets, accounts per ticket, most tickets, lapse ms of a renewal's and
 -- of another's, longest follow-up ms, '1' for a sweep, lease of the discovery in ms or 0, holder, ids of its keys,
--- ms after which a silent worker counts as gone
+-- ms after which a silent worker counts as gone, the epoch that the holder remembers or ''
 -- One look at what is to be done. Registers the tickets that the due accounts of each lane lack,
 -- and returns {renew tickets, exchange tickets, follow-up ms, '1' to discover, rejections that are
--- held back, {run whose next wave may be due, …}, {worker, 'seen-at key-ids', …}, ripe run, …}.
+-- held back, {run whose next wave may be due, …}, {worker, 'seen-at key-ids', …},
+-- the epoch, 1 where the caller is to say that the data was lost, ripe run, …}.
 -- Follow-up: where nothing is due, or nobody may call, but a run is open, one delayed ticket keeps
 -- it going.
 local now, name, per_ticket = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
@@ -73,6 +74,18 @@ local function tell_keys(holder, key_ids, silent)
   return redis.call('HGETALL', WORKERS)
 end
 
+-- The epoch names this data. Who remembers another has seen the data lost; the first one says so.
+local function compare_epochs(remembered)
+  redis.call('SET', EPOCH, name, 'NX')
+  local epoch = redis.call('GET', EPOCH)
+  if remembered == '' or remembered == epoch
+      or redis.call('HGET', FLEET, 'lost_epoch') == remembered then return epoch, 0 end
+  redis.call('HSET', FLEET, 'lost_epoch', remembered, 'discovery_due_at', 0)
+  emit('store.lost')
+  return epoch, 1
+end
+
+local epoch, is_lost = compare_epochs(ARGV[13])
 local held_back = act_on_rejections()
 local renewals, renew = top_up('renew', RENEW_TICKETS, tonumber(ARGV[5]))
 local asked, exchange = top_up('exchange', EXCHANGE_TICKETS, tonumber(ARGV[6]))
@@ -90,4 +103,5 @@ if ARGV[8] == '1' then
 end
 local waves = redis.call('ZRANGE', WAVES, '-inf', now, 'BYSCORE', 'LIMIT', 0, 20)
 local workers = tell_keys(ARGV[10], ARGV[11], tonumber(ARGV[12]))
-return { renew, exchange, delay, discover, held_back, waves, workers, unpack(ripe_runs(now)) }
+return { renew, exchange, delay, discover, held_back, waves, workers, epoch, is_lost,
+  unpack(ripe_runs(now)) }
