@@ -222,6 +222,20 @@ async def test_without_redis_every_path_answers_in_time_and_says_so(fleet_of):
             assert (status, json.loads(text)["partners"][0]["status"]) == (200, None)
 
 
+async def test_a_trouble_that_lasts_is_logged_once(fleet_of, redis, monkeypatch, caplog):
+    monkeypatch.setattr("subtokens.workers.monitor.fleets.KEPT_SECONDS", 0)
+    fleet = fleet_of(112)
+    await redis.set(fleet.store.keys.due, "garbage")
+    fleets = Fleets(OnThisLoop(), [fleet])
+    for _ in range(3):
+        (seen,) = await asyncio.to_thread(fleets.seen)
+        assert seen.trouble.startswith("Redis answers with an error")
+    assert caplog.text.count("monitor.not_read") == 1
+    await redis.delete(fleet.store.keys.due)
+    (seen,) = await asyncio.to_thread(fleets.seen)
+    assert seen.status
+
+
 async def test_a_redis_that_hangs_is_given_up_at_the_deadline(fleet_of, redis, monkeypatch):
     monkeypatch.setattr("subtokens.workers.monitor.fleets.DEADLINE_SECONDS", 0.3)
     hung, closed = asyncio.Event(), []

@@ -81,6 +81,7 @@ class Fleets:
         self._read_at = float("-inf")
         self._forecasts: dict[str, tuple[float, Forecast | None]] = {}
         self._marks: dict[str, FleetStatus] = {}
+        self._troubles: dict[str, str] = {}
 
     def seen(self) -> tuple[Seen, ...]:
         """Every partner's fleet, as it was a second ago at most. Raises nothing of Redis."""
@@ -98,10 +99,13 @@ class Fleets:
             partner_id = fleet.partner.partner_id
             try:
                 async with asyncio.timeout_at(ends_at), places:
-                    return await self._read_one(fleet, with_forecast=partner_id in stale)
+                    seen = await self._read_one(fleet, with_forecast=partner_id in stale)
             except Exception as error:  # noqa: BLE001 - a scrape must end, and the others be told
-                log.warning("monitor.not_read", partner_id=partner_id, error=repr(error))
-                return Seen(partner_id, _in_words(error))
+                seen = Seen(partner_id, _in_words(error))
+                if self._troubles.get(partner_id) != seen.trouble:  # each is news but once
+                    log.warning("monitor.not_read", partner_id=partner_id, error=repr(error))
+            self._troubles[partner_id] = seen.trouble
+            return seen
 
         return tuple(await asyncio.gather(*map(read, self._fleets)))
 
@@ -118,14 +122,10 @@ class Fleets:
         return Seen(partner_id, "", self._marks[partner_id], forecast, runs)
 
     def _stale_forecasts(self) -> set[str]:
-        """Whose forecast is to be made anew; a few at a time, so that each look is short."""
-        never = (float("-inf"), None)
-        made = {
-            (partner_id := fleet.partner.partner_id): self._forecasts.get(partner_id, never)[0]
-            for fleet in self._fleets
-        }
-        before = time.monotonic() - _FORECAST_KEPT_SECONDS
-        old = [partner_id for partner_id, at in made.items() if at < before]
+        """Whose forecast is to be made anew: a few of the oldest, so that each look is short."""
+        made = {fleet.partner.partner_id: float("-inf") for fleet in self._fleets}
+        made |= {partner_id: made_at for partner_id, (made_at, _) in self._forecasts.items()}
+        old = [id_ for id_, at in made.items() if at + _FORECAST_KEPT_SECONDS < time.monotonic()]
         return set(sorted(old, key=made.__getitem__)[:_FORECASTS_AT_ONCE])
 
 

@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
     def version_string(self) -> str:
         return "subtokens"
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing: a scrape every few seconds is no news."""
 
 
