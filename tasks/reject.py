@@ -4,9 +4,9 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from ..config.celeryconfig import SWEEP_QUEUE
 from ..config.ids import checked_account_id
 from ..config.logs import log
+from ..config.queues import SWEEP_QUEUE
 from .look import alarm_of_rejections, look
 from .runtime import runtime
 

@@ -8,7 +8,7 @@ from celery import Celery
 from celery.canvas import Signature
 from kombu.utils.json import loads
 
-from ..config.celeryconfig import ACCOUNTS_QUEUE
+from ..config.queues import ACCOUNTS_QUEUE
 from .fleet import Fleet
 
 ACCOUNT_DONE = "subtokens.account_done"

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,9 @@ CANARY_SECRET = "CANARY-client-secret"
 hypothesis_settings.register_profile("patient", deadline=None)
 hypothesis_settings.load_profile("patient")
 
+# The names of queues are read once: not from the developer's .env, and before tests move.
+os.environ["SUBTOKENS_NAMESPACE"] = "subtokens"
+import_module("subtokens.config.queues")
 for _name in [name for name in os.environ if name.startswith("SUBTOKENS_")]:
     del os.environ[_name]
 
