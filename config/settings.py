@@ -131,7 +131,8 @@ class StoreSettings(DeploymentSettings):
         chosen = partner_id or self.partner_id or (known[0] if len(known) == 1 else None)
         if chosen is None:
             among = f"of {', '.join(known)}" if known else f"or set {PREFIX}PARTNER_ID"
-            raise InputError(f"which partner is meant? name one {among}")
+            named = "by partner_id=, or by --partner before a command's name"
+            raise InputError(f"which partner is meant? name one {among}, {named}")
         if checked_partner_id(chosen) not in known and known:
             raise InputError(
                 f"partner {chosen} is not configured here; known are: {', '.join(known)}"
