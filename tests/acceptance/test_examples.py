@@ -247,6 +247,6 @@ def refusals_read_as_the_table_has_them() -> None:
 
 
 def test_the_page_is_short_and_what_it_points_to_exists() -> None:
-    assert len(PIPELINES.splitlines()) <= 195
+    assert len(PIPELINES.splitlines()) <= 200
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", PIPELINES):
         assert (ROOT / "docs" / target).exists(), target
