@@ -10,6 +10,7 @@ from .errors import InputError
 
 PARTNER_ID = re.compile(r"[PT][0-9]{3}00000")
 ACCOUNT_ID = re.compile(r"[PT][0-9]{8}")
+RUN_ID = re.compile(r"[A-Za-z0-9_.-]{1,155}")  # a colon would lead to the keys of another run
 
 
 def checked_partner_id(value: str) -> str:
@@ -48,9 +49,19 @@ def checked_account_id(value: str, partner_id: str) -> str:
 
 def checked_account_ids(values: Iterable[str], partner_id: str) -> list[str]:
     """Return the ids without repeats, in their order. Raises InputError at the first bad one."""
-    if isinstance(values, str):
-        raise InputError(f"expected a list of account ids, got the text {_shown(values)}")
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InputError(f"expected a list of account ids, got {_shown(values)}")
     return list(dict.fromkeys(checked_account_id(value, partner_id) for value in values))
+
+
+def checked_run_id(value: str) -> str:
+    """Return `value` if a run may be named so, as its step's task is. Raises InputError."""
+    if not isinstance(value, str) or not RUN_ID.fullmatch(value):
+        raise InputError(
+            f"{_shown(value)} is no id for a step's task, as that names its run: "
+            "1 to 155 letters, digits, _ . -"
+        )
+    return value
 
 
 def _shown(value: object) -> str:

@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 from celery import Task, shared_task
 from kombu.utils.json import dumps
 
 from ..config.durations import seconds_of
 from ..config.errors import InputError
-from ..config.ids import checked_account_id
+from ..config.ids import checked_account_id, checked_run_id
 from ..config.queues import ACCOUNTS_QUEUE
 from .exchange import STEP
 from .look import release
 from .runtime import runtime
 from .tokens.selection import Selection
 from .waiting import judge_by, share_of, wait_for_run
-from .waves import send_wave
+from .waves import FAILED, send_wave
 
 MOST_AT_ONCE = 10_000
 
@@ -46,10 +46,10 @@ def for_each_account(
     *previous, signature = arguments or (None,)
     if account_ids is None and selection is None and previous and isinstance(previous[0], list):
         account_ids = previous[0]
-    if not isinstance(signature, dict) or not isinstance(signature.get("task"), str):
+    if not _is_signature(signature):
         raise InputError("signature is no task's signature: pass settle.s() or settle.si()")
-    if not 1 <= at_once <= MOST_AT_ONCE:
-        raise InputError(f"at_once {at_once!r} must be from 1 to {MOST_AT_ONCE}")
+    if not isinstance(at_once, int) or not 1 <= at_once <= MOST_AT_ONCE:
+        raise InputError(f"at_once {at_once!r:.40} must be from 1 to {MOST_AT_ONCE}")
     process = runtime()
     fleet = process.fleet(partner_id)
     chosen = Selection(fleet.store, account_ids, selection)
@@ -83,8 +83,16 @@ def account_done(
     """Note that your task has ended for one account, and send the next wave when it is time."""
     process = runtime()
     fleet = process.fleet(partner_id)
-    checked_account_id(account_id, partner_id)
-    has_more, ended = process.call(fleet.runs.account_done(run_id, account_id, reason))
+    checked_account_id(account_id, fleet.partner.partner_id)
+    if reason not in ("", FAILED):
+        raise InputError(f"reason {reason!r:.40} is neither empty nor {FAILED!r}")
+    report = fleet.runs.account_done(checked_run_id(run_id), account_id, reason)
+    has_more, ended = process.call(report)
     if has_more:
         process.call(send_wave(fleet, self.app, run_id))
     process.call(release(fleet, self.app, ended))
+
+
+def _is_signature(given: object) -> TypeGuard[dict[str, Any]]:
+    parts = {"task": str, "args": list | tuple, "kwargs": dict, "options": dict}
+    return isinstance(given, dict) and all(isinstance(given.get(k), t) for k, t in parts.items())

@@ -12,13 +12,14 @@ from ..config.logs import log
 from ..config.queues import ACCOUNTS_QUEUE, EXCHANGE_QUEUE, RENEW_QUEUE
 from .fleet import Fleet
 from .runtime import runtime
+from .tokens.errors import SealError
 from .tokens.lanes import Lane
 from .tokens.tickets import Outlook
 from .waves import send_wave
 
 WORK = "subtokens.work"
 DISCOVER = "subtokens.discover"
-DISCOVERY_LEASE_SECONDS = 600.0  # a discovery that has not ended by then is sent again
+DISCOVERY_LEASE_SECONDS = 60.0  # without a sign of life by then, a discovery is sent again
 _QUEUES: dict[Lane, str] = {"renew": RENEW_QUEUE, "exchange": EXCHANGE_QUEUE}
 
 
@@ -55,13 +56,20 @@ def alarm_of_rejections(fleet: Fleet, held_back: int) -> None:
 async def release(fleet: Fleet, app: Celery, run_ids: Sequence[str]) -> None:
     """Send the parked steps of ended runs; until one has returned, the next look sends it again."""
     for run_id in run_ids:
-        continuation = await fleet.runs.begin_release(run_id)
-        if continuation:
-            step = app.signature(loads(continuation))
-            try:
+        try:
+            continuation = await fleet.runs.begin_release(run_id)
+        except SealError as error:  # another worker may hold the key
+            log.error("run.refused", run_id=run_id, error=str(error))
+            continue
+        try:
+            if continuation:
+                step = app.signature(loads(continuation))
                 await asyncio.to_thread(step.apply_async, add_to_parent=False)
-            except OperationalError as error:  # a later look sends it once the broker is back
-                log.warning("run.release_failed", run_id=run_id, error=repr(error))
+        except OperationalError as error:  # a later look sends it once the broker is back
+            log.warning("run.release_failed", run_id=run_id, error=repr(error))
+        except Exception as error:  # noqa: BLE001 - one step's message must not stop the others'
+            log.error("run.unsendable", run_id=run_id, error=repr(error))
+            await fleet.runs.confirm_release(run_id)
 
 
 def _publish(fleet: Fleet, app: Celery, outlook: Outlook) -> None:
@@ -72,7 +80,13 @@ def _publish(fleet: Fleet, app: Celery, outlook: Outlook) -> None:
         _send_ticket(app, fleet, "exchange", "", countdown=outlook.follow_up_seconds)
     if outlook.is_discovery_due:
         partner = {"partner_id": fleet.partner.partner_id}
-        app.send_task(DISCOVER, kwargs=partner, queue=ACCOUNTS_QUEUE, ignore_result=True)
+        app.send_task(
+            DISCOVER,
+            kwargs=partner,
+            queue=ACCOUNTS_QUEUE,
+            expires=DISCOVERY_LEASE_SECONDS,
+            ignore_result=True,
+        )
 
 
 def _send_ticket(app: Celery, fleet: Fleet, lane: Lane, ticket: str, **options: Any) -> None:  # noqa: ANN401

@@ -18,6 +18,7 @@ from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from ..config.errors import InputError, SubtokensError
+from ..config.ids import checked_run_id
 from ..config.logs import log
 from .errors import NotAWorkerError, RunFailedError
 from .fleet import Fleet
@@ -26,7 +27,7 @@ from .runtime import runtime
 from .tokens.runs import RunSummary
 from .tokens.selection import Selection
 
-LONGEST_TIMEOUT_SECONDS = 86_400
+_LONGEST_SECONDS = 86_400
 # A store that is away for so long fails the step; until then it asks again, and nothing is lost.
 _OUTAGE_SECONDS, _ASK_AGAIN_SECONDS = 30.0, 0.5
 NOBODY_ENROLLED = "no account is enrolled: discover or import some first"
@@ -64,7 +65,7 @@ class WaitingTask(Task):  # type: ignore[type-arg]  # generic for the checker al
         """Note that the step has returned, with its callbacks sent; Ignore does not come here."""
         try:
             fleet = runtime().fleet(kwargs.get("partner_id"))
-            runtime().call(fleet.runs.confirm_release(task_id))
+            runtime().call(fleet.runs.confirm_release(checked_run_id(task_id)))
         except RedisError as error:  # the step is done; it is only sent again, and dropped
             log.warning("run.release_unconfirmed", run_id=task_id, error=repr(error))
         except SubtokensError:
@@ -78,19 +79,18 @@ def wait_for_run(
 
     `fill` attaches accounts to the run of the id it gets, and may be called again after a crash.
     Where it returns True, it is called once more when those accounts are done. Raises Ignore while
-    the run goes on, InputError for a bad `timeout_seconds`, and what the two raise.
+    the run goes on, InputError for a bad `timeout_seconds` or task id, and what the two raise.
     """
-    if not 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
+    if not (isinstance(timeout_seconds, int | float) and 0 < timeout_seconds <= _LONGEST_SECONDS):
         raise InputError(
-            f"timeout {timeout_seconds:g} must be more than 0 and at most "
-            f"{LONGEST_TIMEOUT_SECONDS} seconds"
+            f"timeout {timeout_seconds!r:.40} must be more than 0 and at most "
+            f"{_LONGEST_SECONDS} seconds"
         )
     request = task.request  # of this thread; what runs in the event loop's would see none
     if request.id is None or request.is_eager:
         raise NotAWorkerError(f"{task.name} waits for workers: send it with .delay() or a canvas")
-    delivery = _Delivery(
-        request.id, _own_message(task), bool((request.delivery_info or {}).get("redelivered"))
-    )
+    is_redelivered = bool((request.delivery_info or {}).get("redelivered"))
+    delivery = _Delivery(checked_run_id(request.id), _own_message(task), is_redelivered)
     gives_up_at = time.monotonic() + _OUTAGE_SECONDS
     while True:
         try:
@@ -171,10 +171,12 @@ def share_of(policy: str | float) -> float:
         return 1.0
     try:
         share = float(policy)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         share = -1.0
     if not 0 <= share <= 1:
-        raise InputError(f'policy {policy!r} is neither "all" nor a share from 0 to 1, as 0.995')
+        raise InputError(
+            f'policy {policy!r:.40} is neither "all" nor a share from 0 to 1, as 0.995'
+        )
     return share
 
 

@@ -6,20 +6,38 @@ from typing import Any
 
 from celery import Celery
 from celery.canvas import Signature
+from kombu.exceptions import OperationalError
 from kombu.utils.json import loads
 
+from ..config.ids import checked_account_id
+from ..config.logs import log
 from ..config.queues import ACCOUNTS_QUEUE
 from .fleet import Fleet
+from .tokens.errors import SealError
 
 ACCOUNT_DONE = "subtokens.account_done"
-FAILED = "failed"
+FAILED, UNSENDABLE = "failed", "unsendable"
 
 
 async def send_wave(fleet: Fleet, app: Celery, run_id: str) -> None:
     """Send as many messages as may be under way. Raises redis.RedisError, OperationalError."""
-    message, accounts = await fleet.runs.next_wave(run_id)
-    if accounts:
-        await asyncio.to_thread(_publish, app, fleet.partner.partner_id, run_id, message, accounts)
+    try:
+        message, accounts = await fleet.runs.next_wave(run_id)
+    except SealError as error:  # another worker may hold the key; else the run ends by its deadline
+        log.error("run.refused", run_id=run_id, error=str(error))
+        return
+    if not accounts:
+        return
+    partner_id = fleet.partner.partner_id
+    try:
+        await asyncio.to_thread(_publish, app, partner_id, run_id, message, accounts)
+    except OperationalError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one user's message must not stop the others'
+        log.error("run.unsendable", run_id=run_id, error=repr(error))
+        for account_id in accounts:
+            await fleet.runs.account_done(run_id, account_id, UNSENDABLE)
+    else:
         await fleet.runs.wave_sent(run_id, accounts)
 
 
@@ -37,7 +55,7 @@ def _publish(
 
     for account_id in accounts:
         work = app.signature(loads(message))
-        work["args"] = [account_id, *work["args"]]
+        work["args"] = [checked_account_id(account_id, partner_id), *work["args"]]
         work.link(report(account_id, ""))
         work.link_error(report(account_id, FAILED))
         work.apply_async(add_to_parent=False)

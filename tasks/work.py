@@ -19,7 +19,7 @@ from .runtime import runtime
 from .tokens.cancellation import heed_cancellation
 from .tokens.lanes import LANES, Lane
 from .tokens.stint import Tally
-from .tokens.tickets import HELD_SECONDS
+from .tokens.tickets import HELD_SECONDS, LONGEST_NAME
 
 _LOOK_AT_OTHERS_SECONDS = 0.5
 _LOOK_AT_STEPS_SECONDS, _GIVE_WAY_SECONDS = 0.5, 0.1
@@ -39,7 +39,9 @@ def work(self: "Task[Any, Any]", partner_id: str, ticket: str, lane: Lane = "exc
     `lane` is "renew" for what is due by the clock, "exchange" for what somebody asked for.
     """
     if lane not in LANES:
-        raise InputError(f"lane {lane!r} is neither of {', '.join(LANES)}")
+        raise InputError(f"lane {lane!r:.40} is neither of {', '.join(LANES)}")
+    if not isinstance(ticket, str) or len(ticket) > LONGEST_NAME:
+        raise InputError(f"ticket {ticket!r:.40} is none: a look gives them their names")
     process = runtime()
     fleet = process.fleet(partner_id)
     others = [process.fleet(other) for other in process.settings.partner_ids if other != partner_id]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from ...config.logs import log
-from .store import TokenStore
+from .store import TokenStore, number_of, text_of
 
 SILENT_SECONDS = 60.0  # a worker process that has not looked for so long counts as gone
 _TOLD_AGAIN_SECONDS = 60.0
@@ -23,9 +23,9 @@ def live_workers(kept: Iterable[tuple[bytes, bytes]], now_ms: int) -> dict[str, 
     """Holder to the ids of the keys that it holds, its first one first."""
     live: dict[str, KeyIds] = {}
     for holder, told in sorted(kept):
-        seen_at, _, key_ids = told.decode().partition(" ")
-        if int(seen_at) + SILENT_SECONDS * 1000 >= now_ms:
-            live[holder.decode()] = tuple(key_ids.split(","))
+        seen_at, _, key_ids = text_of(told).partition(" ")
+        if number_of(seen_at) + SILENT_SECONDS * 1000 >= now_ms:
+            live[text_of(holder)] = tuple(key_ids.split(","))
     return live
 
 
@@ -98,6 +98,6 @@ async def sealed_records(store: TokenStore) -> SealedRecords:
                 pipe.hget(store.keys.state(account), "fingerprint")
             for account, kept in zip(accounts, await pipe.execute(), strict=True):
                 if kept and expiries[account] > now_ms:
-                    records.add(kept.partition(b":")[0].decode(), expiries[account])
+                    records.add(text_of(kept).partition(":")[0], expiries[account])
         seen.update(accounts)
     return records

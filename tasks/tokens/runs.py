@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
-from .store import TokenStore
+from .store import TokenStore, text_of
 
 # From the sending of an ended run's step until it resumes, and from there until it has returned.
 # Short, as who holds one may be killed: the step is sent again, and a copy of it goes no further.
@@ -66,7 +66,8 @@ class Runs:
         """Open a run, or tell how far it is. `continuation` is published when it has ended."""
         now_ms = self._store.now_ms()
         deadline_ms = now_ms + int(timeout_seconds * 1000)
-        answer = await self._scripts.run("open_run", run_id, now_ms, deadline_ms, continuation)
+        signed = continuation and self._sign(run_id, "continuation", continuation)
+        answer = await self._scripts.run("open_run", run_id, now_ms, deadline_ms, signed)
         state: RunState = answer.decode()
         return state
 
@@ -114,8 +115,8 @@ class Runs:
         if opened is None:
             return None
         failed = {
-            reason.decode(): int(await self._redis.scard(key(run_id, f"failed:{reason.decode()}")))
-            for reason in sorted(reasons)
+            reason: int(await self._redis.scard(key(run_id, f"failed:{reason}")))
+            for reason in sorted(map(text_of, reasons))
         }
         accounts = waiting + done + sum(failed.values())
         partner_id = self._keys.partner_id
@@ -138,13 +139,18 @@ class Runs:
 
     async def keep_message(self, run_id: str, message: str, at_once: int) -> None:
         """Keep what a run of waves sends for each account, and to how many at once."""
-        await self._scripts.run("keep_message", run_id, message, at_once)
+        signed = self._sign(run_id, "message", message)
+        await self._scripts.run("keep_message", run_id, signed, at_once)
 
     async def next_wave(self, run_id: str) -> tuple[str, list[str]]:
-        """Take the accounts that may be sent now, and the message to send for each."""
+        """Take the accounts that may be sent now, and the message to send for each.
+
+        Raises SealError where that is none of ours.
+        """
         lease_ms, now_ms = int(_WAVE_LEASE_SECONDS * 1000), self._store.now_ms()
         message, *accounts = await self._scripts.run("next_wave", run_id, now_ms, lease_ms)
-        return message.decode(), [account.decode() for account in accounts]
+        taken = [account.decode() for account in accounts]
+        return self._verified(run_id, "message", message) if taken else "", taken
 
     async def wave_sent(self, run_id: str, account_ids: Sequence[str]) -> None:
         """They are with the broker; unconfirmed, they are sent again after the lease."""
@@ -183,11 +189,14 @@ class Runs:
         return any(first <= now_ms - end_ms <= last for end_ms in ends)
 
     async def begin_release(self, run_id: str) -> str | None:
-        """Lease the release of an ended run: its continuation to publish, or None."""
+        """Lease the release of an ended run: its continuation to publish, or None.
+
+        Raises SealError where that is none of ours.
+        """
         lease_ms = int(_RELEASE_LEASE_SECONDS * 1000)
         now_ms = self._store.now_ms()
         answer = await self._scripts.run("begin_release", run_id, now_ms, lease_ms)
-        return answer.decode() or None
+        return self._verified(run_id, "continuation", answer) if answer else None
 
     async def resume(self, run_id: str, *, is_redelivered: bool) -> bool:
         """Whether this delivery of an ended run's step may go on; a copy of it may not."""
@@ -199,3 +208,10 @@ class Runs:
     async def confirm_release(self, run_id: str) -> None:
         """The step has returned; unconfirmed, it is sent again after the lease."""
         await self._scripts.run("confirm_release", run_id)
+
+    def _sign(self, run_id: str, part: str, message: str) -> str:
+        return self._store.sealer.sign(message, f"{self._keys.run(run_id)} {part}")
+
+    def _verified(self, run_id: str, part: str, signed: bytes) -> str:
+        place = f"{self._keys.run(run_id)} {part}"
+        return self._store.sealer.verified(signed.decode(errors="replace"), place)

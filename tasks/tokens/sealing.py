@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Mapping
 from hashlib import blake2b
+from hmac import compare_digest
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -80,6 +81,10 @@ class Sealer(Opener):
             key_id: _derived(master, partner_id, "fingerprint")
             for key_id, master in master_keys.items()
         }
+        self._signing_keys = {
+            key_id: _derived(master, partner_id, "message")
+            for key_id, master in master_keys.items()
+        }
         self._sealing_id = self.key_ids[0]
 
     @property
@@ -113,6 +118,29 @@ class Sealer(Opener):
     def _fingerprint(self, access_token: str, key_id: str) -> str:
         key = self._fingerprint_keys[key_id]
         return f"{key_id}:{blake2b(access_token.encode(), digest_size=6, key=key).hexdigest()}"
+
+    def sign(self, message: str, place: str) -> str:
+        """The message after a key id and a keyed digest: whoever finds it in `place` can verify it.
+
+        What waits in the store is sent to the broker by workers, who may do more there than
+        those who may write to the store.
+        """
+        digest = self._digest(self._sealing_id, message, place)
+        return f"{self._sealing_id} {digest} {message}"
+
+    def verified(self, signed: str, place: str) -> str:
+        """The message that was signed for `place`. Raises SealError if it was not, or not by us."""
+        key_id, _, rest = signed.partition(" ")
+        digest, _, message = rest.partition(" ")
+        if key_id not in self._signing_keys:
+            raise SealError(f"{place}: signed with a key that {self._setting} does not hold")
+        if not compare_digest(digest.encode(), self._digest(key_id, message, place).encode()):
+            raise SealError(f"{place}: the message was altered, moved or forged; it is not sent")
+        return message
+
+    def _digest(self, key_id: str, message: str, place: str) -> str:
+        signed = f"{len(place)} {place} {message}".encode()
+        return blake2b(signed, digest_size=32, key=self._signing_keys[key_id]).hexdigest()
 
     def _header(self, record: TokenRecord) -> bytes:
         numbers = _HEADER.pack(

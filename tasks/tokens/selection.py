@@ -55,21 +55,27 @@ def checked_name(name: str) -> str:
     return name
 
 
+def ids_in_a_message(account_ids: Sequence[str], partner_id: str) -> list[str]:
+    """The checked ids of a task's argument. Raises InputError, also where they are too many."""
+    ids = checked_account_ids(account_ids, partner_id)
+    if len(account_ids) > MOST_IDS_IN_A_MESSAGE:
+        raise InputError(
+            f"{len(account_ids)} account ids are too many for a message, at most "
+            f"{MOST_IDS_IN_A_MESSAGE}: store them with subtokens.save_selection, and name that"
+        )
+    return ids
+
+
 class Selection:
     """The accounts of one step, read anew each time. Raises InputError for unusable arguments."""
 
     def __init__(self, store: TokenStore, ids: Sequence[str] | None, name: str | None) -> None:
         if ids is not None and name is not None:
             raise InputError("account_ids and selection were both given: one of the two")
-        if ids is not None and len(ids) > MOST_IDS_IN_A_MESSAGE:
-            raise InputError(
-                f"{len(ids)} account ids are too many for a message, at most "
-                f"{MOST_IDS_IN_A_MESSAGE}: store them with subtokens.save_selection, and name that"
-            )
         self._store = store
         self._name = name
         self.is_whole_fleet = ids is None and name is None
-        self._ids = None if ids is None else checked_account_ids(ids, store.keys.partner_id)
+        self._ids = None if ids is None else ids_in_a_message(ids, store.keys.partner_id)
         self._key = None if name is None else store.keys.selection(checked_name(name))
 
     async def pages(self) -> AsyncIterator[list[str]]:

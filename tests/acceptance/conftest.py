@@ -118,9 +118,11 @@ class Upstream:
             runner.run(serve())
 
     @contextmanager
-    def troubled(self, **shares: float) -> Iterator[None]:
-        """Answer these shares of the calls with errors, as the options of that name do."""
-        self._state.options = self._options.model_copy(update=shares)
+    def troubled(self, **options: float | str) -> Iterator[None]:
+        """Answer with errors, as the options of that name say."""
+        self._state.options = self._options.model_copy(update=options)
+        if options.get("revoked") == "tokens":
+            self._state.tokens.revoke_partners()
         try:
             yield
         finally:
@@ -307,7 +309,7 @@ class Site:
         """The message that waits with a run, as whoever ends the run sends it."""
         parked = self.store.hget(self.keys.run(run_id), "continuation")
         assert isinstance(parked, bytes)
-        signature: Signature = self.app.signature(json.loads(parked))
+        signature: Signature = self.app.signature(json.loads(parked.split(b" ", 2)[2]))
         return signature
 
     def _with_store(self, work: Callable[[TokenStore], Awaitable[T]]) -> T:

@@ -4,25 +4,17 @@ Every token of the sandbox begins with TOKEN_MARK. What is searched: each comman
 sent, what it keeps, the workers' logs at their most talkative, and what the commands print.
 """
 
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Thread
-from typing import Any
-from uuid import uuid4
+from collections.abc import Callable
 
 import pytest
 from celery import chain
 from celery.canvas import Signature
-from redis import Redis
 
 import subtokens
-from subtokens.workers.sandbox.tokens import TOKEN_MARK
 
 from .conftest import (
     CANARY_SECRET,
     DEADLINE_SECONDS,
-    KEYS,
     Site,
     Upstream,
     account,
@@ -30,74 +22,7 @@ from .conftest import (
     await_ready,
     sending_by,
 )
-
-SECRETS = (TOKEN_MARK.rstrip("."), CANARY_SECRET, KEYS.partition(":")[2])
-PLANTED = f"{TOKEN_MARK}planted.by-the-test"
-
-
-class Traffic:
-    """All commands that a Redis is sent, on all its databases; a context."""
-
-    def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(url)
-        options = self._redis.connection_pool.connection_kwargs
-        self._socket = socket.create_connection((options["host"], options["port"]))
-        self._seen = bytearray()
-        self._thread = Thread(target=self._listen)
-        self._socket.sendall(b"MONITOR\r\n")
-        assert self._socket.recv(5) == b"+OK\r\n"
-        self._thread.start()
-
-    def _listen(self) -> None:
-        while part := self._socket.recv(65_536):
-            self._seen += part
-
-    def so_far(self) -> bytes:
-        """What was sent until now: an echo marks the place."""
-        mark = uuid4().hex
-        self._redis.echo(mark)
-        while mark.encode() not in self._seen:
-            self._thread.join(0.01)
-        return bytes(self._seen)
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._socket.close()
-        self._redis.close()
-
-
-@contextmanager
-def traffic_of(url: str) -> Iterator[Traffic]:
-    traffic = Traffic(url)
-    try:
-        yield traffic
-    finally:
-        traffic.close()
-
-
-def kept(redis: Redis) -> bytes:
-    """Everything in one database, whatever its type."""
-    readers: dict[bytes, Callable[[bytes], Any]] = {
-        b"string": redis.get,
-        b"hash": redis.hgetall,
-        b"list": lambda key: redis.lrange(key, 0, -1),
-        b"set": redis.smembers,
-        b"zset": lambda key: redis.zrange(key, 0, -1),
-        b"stream": redis.xrange,
-    }
-    return b"".join(
-        key + repr(readers[redis.type(key)](key)).encode() for key in redis.scan_iter(count=1000)
-    )
-
-
-def secrets_in(places: dict[str, bytes]) -> dict[str, list[str]]:
-    """The places that hold a secret, with which of them."""
-    found = {
-        place: [secret for secret in SECRETS if secret.encode() in text]
-        for place, text in places.items()
-    }
-    return {place: secrets for place, secrets in found.items() if secrets}
+from .searching import PLANTED, kept, secrets_in, traffic_of
 
 
 def test_no_secret_is_found_where_it_does_not_belong(new_site: Callable[..., Site]) -> None:

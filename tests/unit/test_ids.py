@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subtokens.config.errors import InputError
-from subtokens.config.ids import checked_account_id, checked_account_ids, checked_partner_id
+from subtokens.config.ids import (
+    checked_account_id,
+    checked_account_ids,
+    checked_partner_id,
+    checked_run_id,
+)
 
 PARTNER = "T11200000"
 
@@ -119,3 +124,19 @@ def test_one_bad_id_refuses_the_whole_list_and_names_it_shortly() -> None:
     with pytest.raises(InputError, match="'xx") as caught:
         checked_account_ids(["T11200001", "x" * 10_000], PARTNER)
     assert len(str(caught.value)) < 200
+
+
+def test_what_is_no_iterable_is_not_taken_for_a_list_of_ids_either() -> None:
+    with pytest.raises(InputError, match="expected a list of account ids, got 7"):
+        checked_account_ids(7, PARTNER)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("run_id", ["7b1f0c1e-5a2e-4f6c-9d8e-0123456789ab", "nightly_2026.11.24"])
+def test_a_run_bears_the_id_of_its_steps_task(run_id: str) -> None:
+    assert checked_run_id(run_id) == run_id
+
+
+@pytest.mark.parametrize("run_id", ["", "a:open", "a b", "x" * 156, "a\n", "é", 7, None, ["a"]])
+def test_a_run_is_not_named_so_that_its_keys_could_be_anothers(run_id: str) -> None:
+    with pytest.raises(InputError, match="is no id for a step's task"):
+        checked_run_id(run_id)
