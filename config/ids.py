@@ -50,6 +50,8 @@ def checked_account_ids(values: Iterable[str], partner_id: str) -> list[str]:
     """Return the ids without repeats, in their order. Raises InputError at the first bad one."""
     if isinstance(values, str):
         raise InputError(f"expected a list of account ids, got the text {_shown(values)}")
+    if not isinstance(values, Iterable):
+        raise InputError(f"expected a list of account ids, got {_shown(values)}")
     return list(dict.fromkeys(checked_account_id(value, partner_id) for value in values))
 
 

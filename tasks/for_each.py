@@ -48,8 +48,8 @@ def for_each_account(
         account_ids = previous[0]
     if not isinstance(signature, dict) or not isinstance(signature.get("task"), str):
         raise InputError("signature is no task's signature: pass settle.s() or settle.si()")
-    if not 1 <= at_once <= MOST_AT_ONCE:
-        raise InputError(f"at_once {at_once!r} must be from 1 to {MOST_AT_ONCE}")
+    if not (isinstance(at_once, int) and 1 <= at_once <= MOST_AT_ONCE):
+        raise InputError(f"at_once {at_once!r:.40} must be from 1 to {MOST_AT_ONCE}")
     process = runtime()
     fleet = process.fleet(partner_id)
     chosen = Selection(fleet.store, account_ids, selection)
@@ -83,7 +83,9 @@ def account_done(
     """Note that your task has ended for one account, and send the next wave when it is time."""
     process = runtime()
     fleet = process.fleet(partner_id)
-    checked_account_id(account_id, partner_id)
+    checked_account_id(account_id, fleet.partner.partner_id)
+    if not (isinstance(run_id, str) and isinstance(reason, str)):
+        raise InputError(f"run {run_id!r:.40} or reason {reason!r:.40} is no text")
     has_more, ended = process.call(fleet.runs.account_done(run_id, account_id, reason))
     if has_more:
         process.call(send_wave(fleet, self.app, run_id))

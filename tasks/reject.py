@@ -5,6 +5,7 @@ from typing import Any
 from celery import Task, shared_task
 
 from ..config.celeryconfig import SWEEP_QUEUE
+from ..config.errors import InputError
 from ..config.ids import checked_account_id
 from ..config.logs import log
 from .look import alarm_of_rejections, look
@@ -25,6 +26,8 @@ def reject(
     process = runtime()
     fleet = process.fleet(partner_id)
     checked = checked_account_id(account_id, fleet.partner.partner_id)
+    if not str(generation).isdecimal():
+        raise InputError(f"generation {generation!r:.40} is no token's: pass record.generation")
     verdict = process.call(fleet.store.reject(checked, int(generation)))
     log.info("token.rejected", account_id=checked, generation=generation, verdict=verdict)
     if verdict == "held back":

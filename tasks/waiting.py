@@ -80,9 +80,10 @@ def wait_for_run(
     Where it returns True, it is called once more when those accounts are done. Raises Ignore while
     the run goes on, InputError for a bad `timeout_seconds`, and what the two raise.
     """
-    if not 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS:
+    is_number = isinstance(timeout_seconds, (int, float))
+    if not (is_number and 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS):
         raise InputError(
-            f"timeout {timeout_seconds:g} must be more than 0 and at most "
+            f"timeout {timeout_seconds!r:.40} must be more than 0 and at most "
             f"{LONGEST_TIMEOUT_SECONDS} seconds"
         )
     request = task.request  # of this thread; what runs in the event loop's would see none
@@ -171,10 +172,12 @@ def share_of(policy: str | float) -> float:
         return 1.0
     try:
         share = float(policy)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         share = -1.0
     if not 0 <= share <= 1:
-        raise InputError(f'policy {policy!r} is neither "all" nor a share from 0 to 1, as 0.995')
+        raise InputError(
+            f'policy {policy!r:.40} is neither "all" nor a share from 0 to 1, as 0.995'
+        )
     return share
 
 

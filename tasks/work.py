@@ -39,7 +39,9 @@ def work(self: "Task[Any, Any]", partner_id: str, ticket: str, lane: Lane = "exc
     `lane` is "renew" for what is due by the clock, "exchange" for what somebody asked for.
     """
     if lane not in LANES:
-        raise InputError(f"lane {lane!r} is neither of {', '.join(LANES)}")
+        raise InputError(f"lane {lane!r:.40} is neither of {', '.join(LANES)}")
+    if not isinstance(ticket, str):
+        raise InputError(f"ticket {ticket!r:.40} is no name")
     process = runtime()
     fleet = process.fleet(partner_id)
     others = [process.fleet(other) for other in process.settings.partner_ids if other != partner_id]

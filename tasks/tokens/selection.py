@@ -61,15 +61,16 @@ class Selection:
     def __init__(self, store: TokenStore, ids: Sequence[str] | None, name: str | None) -> None:
         if ids is not None and name is not None:
             raise InputError("account_ids and selection were both given: one of the two")
-        if ids is not None and len(ids) > MOST_IDS_IN_A_MESSAGE:
+        checked = None if ids is None else checked_account_ids(ids, store.keys.partner_id)
+        if checked and len(checked) > MOST_IDS_IN_A_MESSAGE:
             raise InputError(
-                f"{len(ids)} account ids are too many for a message, at most "
+                f"{len(checked)} account ids are too many for a message, at most "
                 f"{MOST_IDS_IN_A_MESSAGE}: store them with subtokens.save_selection, and name that"
             )
         self._store = store
         self._name = name
         self.is_whole_fleet = ids is None and name is None
-        self._ids = None if ids is None else checked_account_ids(ids, store.keys.partner_id)
+        self._ids = checked
         self._key = None if name is None else store.keys.selection(checked_name(name))
 
     async def pages(self) -> AsyncIterator[list[str]]:
