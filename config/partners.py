@@ -54,7 +54,7 @@ def read_partners(file: Path, defaults: dict[str, Any]) -> tuple[Partner, ...]:
     """  # noqa: D205 - one sentence
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{file} cannot be read as TOML: {type(error).__name__}") from None
     entries = content.get("partner")
     if not isinstance(entries, list) or not entries or set(content) != {"partner"}:

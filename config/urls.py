@@ -8,6 +8,8 @@ from typing import Annotated, Any
 from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
 
 from pydantic import AfterValidator, SecretStr
+from redis import Redis
+from redis.exceptions import RedisError
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # its URL may hold a password
@@ -121,6 +123,10 @@ def _redis_url(value: SecretStr) -> SecretStr:
     address = store_address(value.get_secret_value())
     if _parts(address.url).scheme != "unix":
         _redis_server_url(SecretStr(address.url))
+    try:
+        Redis.from_url(address.url).connection_pool.make_connection()  # which does not connect
+    except (ValueError, TypeError, RedisError):
+        raise ValueError("has an option behind its ? that redis-py does not know or take") from None
     return value
 
 
