@@ -1,6 +1,7 @@
 """Odd arguments for every task: InputError before anything is spent, or the work, no traceback."""
 
 import math
+from importlib import import_module
 
 import pytest
 from celery.exceptions import Ignore
@@ -9,6 +10,8 @@ import subtokens
 from subtokens.config.settings import Settings
 from subtokens.tasks.runtime import forget_runtime
 from subtokens.workers.application import make_app
+
+MODULES = ("accounts", "ensure", "exchange", "for_each", "reject", "work")  # which register them
 
 A, PARTNER = "T11200001", "T11200000"
 NUMBERS = [-1, 0, 1, True, 1e308, -math.inf, math.inf, math.nan, 10**400]
@@ -39,9 +42,11 @@ def run(environment, redis, monkeypatch):
     for name, value in (environment | {"SUBTOKENS_BASE_URL": "http://127.0.0.1:1/v1"}).items():
         monkeypatch.setenv(name, value)
     app = make_app(Settings())
+    for module in MODULES:
+        import_module(f"subtokens.tasks.{module}")
 
     def run(name, arguments, options):
-        task = getattr(subtokens.tasks, name)
+        task = app.tasks[f"subtokens.{name}"]
         task.push_request(id="run", is_eager=False, args=arguments, kwargs=options)
         try:
             return task.run(*arguments, **options)
