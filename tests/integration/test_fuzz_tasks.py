@@ -39,9 +39,12 @@ def run(environment, redis, monkeypatch):
     for name, value in (environment | {"SUBTOKENS_BASE_URL": "http://127.0.0.1:1/v1"}).items():
         monkeypatch.setenv(name, value)
     app = make_app(Settings())
+    assert subtokens.work  # a process that passed through without Celery loads them now
+    app.loader.import_default_modules()
+    app.finalize()
 
     def run(name, arguments, options):
-        task = getattr(subtokens.tasks, name)
+        task = app.tasks[f"subtokens.{name}"]
         task.push_request(id="run", is_eager=False, args=arguments, kwargs=options)
         try:
             return task.run(*arguments, **options)
