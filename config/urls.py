@@ -8,9 +8,11 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
+from .secrecy import NeverPickled
+
 
 @dataclass(frozen=True, slots=True, repr=False)  # its URL may hold a password
-class StoreAddress:
+class StoreAddress(NeverPickled):
     """Where the store is: one server, one that sentinels name, or a cluster."""
 
     url: str  # of the server, or of the first node

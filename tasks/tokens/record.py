@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
 
+from ...config.secrecy import NeverPickled
+
 
 class Kind(IntEnum):
     """Which call's answer the token is."""
@@ -14,7 +16,7 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRecord:
+class TokenRecord(NeverPickled):
     """One token with its instants, in milliseconds since 1970 UTC; its repr hides the token.
 
     `generation` rises with every exchange of a partner, so that of two records of an account the
