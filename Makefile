@@ -2,10 +2,11 @@
 # Every target sets itself up in .venv; `make PYTHON=/path/to/python3 …` names the Python.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo doctor test test-faults test-kills bench lint format requirements package clean set-up-demo set-up-dev
+.PHONY: help demo doctor test test-faults test-kills soak bench lint format requirements package clean set-up-demo set-up-dev
 ARGS ?=
 PYTHON ?=
-export PYTHON
+SOAK_FAULTS ?= 200
+export PYTHON SOAK_FAULTS SOAK_SEED
 BIN := .venv/bin
 
 # --- Lines marked with ## are what `make help` prints.
@@ -28,13 +29,16 @@ up: set-up-demo ## Redis, workers and beat on this machine, with your .env (ARGS
 ## Change it
 
 test: set-up-dev ## run all tests but those that take minutes (ARGS="tests/unit -k renewal": some)
-	@$(BIN)/pytest -m "not faults and not kills" --numprocesses 3 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -m "not faults and not kills and not soak" --numprocesses 3 --dist loadfile $(ARGS)
 
 test-faults: set-up-dev ## the others: whole deployments through lifetimes, faults and kills, with figures
 	@$(BIN)/pytest -m faults -rP $(ARGS)
 
 test-kills: set-up-dev ## kill workers, Redis and beat at every moment of a step (FAULTS_KILLS=20: more)
 	@$(BIN)/pytest -m kills -rP $(ARGS)
+
+soak: set-up-dev ## a random walk over all faults (SOAK_FAULTS=200 SOAK_SEED=1: how many, and which)
+	@$(BIN)/pytest tests/soak -m soak --capture=no $(ARGS)
 
 lint: set-up-dev ## check format, style and types; change nothing
 	$(BIN)/ruff format --check .

@@ -61,6 +61,8 @@ def celery_configuration(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # A full Redis 6.2 refuses acknowledgements too: the consumer begins anew and does not exit.
+        "broker_channel_error_retry": True,
         "broker_transport_options": {
             "visibility_timeout": visibility,
             # kombu's own names are shared by every app on a broker, and any consumer restores
@@ -68,18 +70,20 @@ def celery_configuration(settings: Settings) -> dict[str, Any]:
             "unacked_key": f"{settings.namespace}.unacked",
             "unacked_index_key": f"{settings.namespace}.unacked_index",
             "unacked_mutex_key": f"{settings.namespace}.unacked_mutex",
-            "socket_timeout": 30,
+            # A firewall may forget connections without a word: kombu drops a consumer's when it
+            # has been silent for two of these intervals, and everybody else's after the timeout.
+            "socket_timeout": 10,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
-            "health_check_interval": 25,
+            "health_check_interval": 10,
             "max_connections": 30,
             **by_sentinels,
         },
         "result_backend_transport_options": results_by_sentinels,
-        "redis_socket_timeout": 30,
+        "redis_socket_timeout": 10,
         "redis_socket_connect_timeout": 5,
         "redis_socket_keepalive": True,
-        "redis_backend_health_check_interval": 25,
+        "redis_backend_health_check_interval": 10,
         "beat_schedule": beat_schedule(),
         # The schedule is one interval entry: beat keeps nothing worth a file.
         "beat_scheduler": "celery.beat:Scheduler",

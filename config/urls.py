@@ -1,6 +1,7 @@
 """URLs of Redis and of the upstream, as settings take them."""
 
 import os
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated
@@ -23,45 +24,43 @@ class StoreAddress(NeverPickled):
 
 def store_address(value: str) -> StoreAddress:
     """Take the store's URL apart. Raises ValueError, which never repeats it."""
-    scheme, _, kind = value.partition("://")[0].partition("+")
+    head, _, rest = value.partition("://")
+    scheme, _, kind = head.partition("+")
     if not kind:
         return StoreAddress(value)
-    parts = _split(value)
     if scheme not in {"redis", "rediss"} or kind not in {"sentinel", "cluster"}:
         raise ValueError("must begin with redis://, rediss://, redis+sentinel:// or …+cluster://")
-    access, at, hosts = parts.netloc.rpartition("@")
+    # urlsplit takes one host alone, and newer ones say so where another stands in brackets.
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    access, at, hosts = authority.rpartition("@")
     split = [_parts(f"redis://{host}") for host in hosts.split(",")]
     default = 26379 if kind == "sentinel" else 6379
     nodes = tuple((one.hostname or "", one.port or default) for one in split)
     if not all(host for host, _ in nodes):
         raise ValueError("must name hosts by comma: redis+cluster://one:6379,two:6379")
+    host, port = nodes[0]
+    first = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    parts = _parts(f"{scheme}://{access}{at}{first}{rest.removeprefix(authority)}")
     master, _, database = parts.path.strip("/").rpartition("/")
     if kind == "sentinel" and not (master and "/" not in master and database.isdecimal()):
         raise ValueError("must end with the master's name and a database, such as /mymaster/0")
     if kind == "cluster" and (master or database not in {"", "0"}):
         raise ValueError("must name no database: a cluster has one alone")
-    host, port = nodes[0]
-    first = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    url = f"{scheme}://{access}{at}{first}/{database}?{parts.query}"
-    return StoreAddress(url, kind, nodes, master)
+    return StoreAddress(parts._replace(path=f"/{database}").geturl(), kind, nodes, master)
 
 
-def _split(value: str, *, has_many_hosts: bool = True) -> SplitResult:
+def _parts(value: str) -> SplitResult:
     """Take a URL apart; the ValueError never repeats it, as urlsplit's own may."""
     if not (value.isascii() and value.isprintable()) or " " in value:
         raise ValueError("must be a URL of printable ASCII without spaces (escape others with %)")
     try:
         parts = urlsplit(value)
-        _ = has_many_hosts or parts.port  # read here, as it is only checked when it is read
+        _ = parts.port  # read here, as it is only checked when it is read
     except ValueError:
         raise ValueError(
             "must be a URL with a host and a port from 0 to 65535 (escape a password with %)"
         ) from None
     return parts
-
-
-def _parts(value: str) -> SplitResult:
-    return _split(value, has_many_hosts=False)
 
 
 def celery_address(value: str) -> tuple[str, dict[str, str]]:

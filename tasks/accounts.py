@@ -1,10 +1,12 @@
 """Which accounts there are: discovery at Dintero, and forgetting."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from celery import Celery, Task, shared_task
+from redis.exceptions import RedisError
 
 from ..config.celeryconfig import ACCOUNTS_QUEUE, SWEEP_QUEUE
 from ..config.errors import InputError
@@ -14,11 +16,13 @@ from .dintero.client import pages_of_accounts
 from .dintero.errors import Blame, DinteroError, UnauthorizedError
 from .dintero.wire import ListedAccount
 from .fleet import Fleet
-from .look import release
+from .look import DISCOVERY_LEASE_SECONDS, release
 from .runtime import runtime
+from .tokens.cancellation import heed_cancellation
 from .tokens.membership import Discovery, absent_twice, drop, is_too_many, note_discovery
 from .tokens.selection import ids_in_a_message
 
+_HELD_EVERY_SECONDS = DISCOVERY_LEASE_SECONDS / 3
 _PAUSES_SECONDS = (0.5, 2.0)  # after a page that failed by the upstream's fault
 
 
@@ -75,12 +79,13 @@ async def discover_accounts(fleet: Fleet, app: Celery, *, drop_missing: bool = F
     started_ms = store.now_ms()
     listed = enrolled = 0
     present: set[str] = set()
-    async for page in pages_of_accounts(lambda after: _fetch_page(fleet, after)):
-        wanted = [account for account in page if _is_wanted(account, partner_id)]
-        listed += len(page)
-        present.update(account.account_id for account in wanted)
-        pairs = [(account.account_id, account.display_name) for account in wanted]
-        enrolled += await store.enrol(pairs, "discovered")
+    async with _held(fleet):
+        async for page in pages_of_accounts(lambda after: _fetch_page(fleet, after)):
+            wanted = [account for account in page if _is_wanted(account, partner_id)]
+            listed += len(page)
+            present.update(account.account_id for account in wanted)
+            pairs = [(account.account_id, account.display_name) for account in wanted]
+            enrolled += await store.enrol(pairs, "discovered")
     gone, members = await absent_twice(store, present, started_ms)
     held_back = 0 if drop_missing or not is_too_many(len(gone), members) else len(gone)
     settled = await drop(store, [] if held_back else gone)
@@ -100,6 +105,26 @@ async def discover_accounts(fleet: Fleet, app: Celery, *, drop_missing: bool = F
             remedy="if Dintero's list is right: subtokens accounts discover --drop-missing",
         )
     return discovery
+
+
+@asynccontextmanager
+async def _held(fleet: Fleet) -> AsyncIterator[None]:
+    """No other discovery is sent meanwhile; one that fails, or whose worker is killed, soon is."""
+
+    async def hold_on() -> None:
+        while True:
+            until_ms = fleet.store.now_ms() + int(DISCOVERY_LEASE_SECONDS * 1000)
+            with suppress(RedisError):  # the walk itself meets it, and says so
+                await fleet.store.scripts.run("hold_discovery", until_ms)
+            heed_cancellation()
+            await asyncio.sleep(_HELD_EVERY_SECONDS)
+
+    holding = asyncio.create_task(hold_on())
+    try:
+        yield
+    finally:
+        holding.cancel()
+        await asyncio.gather(holding, return_exceptions=True)
 
 
 async def _fetch_page(fleet: Fleet, after: str | None) -> list[ListedAccount]:

@@ -14,11 +14,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ..config.partners import Partner
 from ..config.settings import Settings
 from .dintero.client import DinteroClient
+from .tokens.circuit import Circuit
 from .tokens.connections import open_async_redis
 from .tokens.exchanger import Exchanger
 from .tokens.keys import PartnerKeys
 from .tokens.lanes import LANES, Lane
 from .tokens.limiter import Limiter, Rate
+from .tokens.prober import Prober
 from .tokens.runs import Runs
 from .tokens.sealing import Sealer
 from .tokens.stint import Pace, Stint
@@ -58,16 +60,20 @@ class Fleet:
         self.runs = Runs(self.store)
         self.tickets = Tickets(self.store, settings.batch_size, settings.hard_limit_seconds)
         self.limiters: dict[Lane, Limiter] = {
-            lane: Limiter(self.store.scripts, self.rate, lane, clock) for lane in LANES
+            lane: Limiter(self.store.scripts, self.rate, self.store.holder, lane, clock)
+            for lane in LANES
         }
+        self.circuit = Circuit(self.store.scripts, partner.partner_id, clock)
         self.client = DinteroClient(partner.base_url, transport, settings.call_timeout_seconds)
         self.exchanger = Exchanger(
             partner,
             self.client,
             self.store,
             self.limiters["renew"],  # the partner's token is what all the others wait for
+            self.circuit,
             call_timeout_seconds=settings.call_timeout_seconds,
         )
+        self.prober = Prober(self.store, self.exchanger, self.circuit, self.limiters["renew"])
 
     def stint(self, lane: Lane, on_ended: Callable[[tuple[str, ...]], Awaitable[None]]) -> Stint:
         """One go at what is due in a lane."""
@@ -75,6 +81,8 @@ class Fleet:
             lane,
             self.store,
             self.exchanger,
+            self.circuit,
+            self.prober,
             self.limiters[lane],
             self.rate,
             self.pace,

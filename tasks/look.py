@@ -19,7 +19,7 @@ from .waves import send_wave
 
 WORK = "subtokens.work"
 DISCOVER = "subtokens.discover"
-DISCOVERY_LEASE_SECONDS = 600.0  # a discovery that has not ended by then is sent again
+DISCOVERY_LEASE_SECONDS = 60.0  # without a sign of life by then, a discovery is sent again
 _QUEUES: dict[Lane, str] = {"renew": RENEW_QUEUE, "exchange": EXCHANGE_QUEUE}
 
 
@@ -80,7 +80,13 @@ def _publish(fleet: Fleet, app: Celery, outlook: Outlook) -> None:
         _send_ticket(app, fleet, "exchange", "", countdown=outlook.follow_up_seconds)
     if outlook.is_discovery_due:
         partner = {"partner_id": fleet.partner.partner_id}
-        app.send_task(DISCOVER, kwargs=partner, queue=ACCOUNTS_QUEUE, ignore_result=True)
+        app.send_task(
+            DISCOVER,
+            kwargs=partner,
+            queue=ACCOUNTS_QUEUE,
+            expires=DISCOVERY_LEASE_SECONDS,
+            ignore_result=True,
+        )
 
 
 def _send_ticket(app: Celery, fleet: Fleet, lane: Lane, ticket: str, **options: Any) -> None:  # noqa: ANN401

@@ -146,9 +146,17 @@ class DinteroClient:
             detail = f"no answer within {self._timeout_seconds:g} s"
             raise UnreachableError(call, detail) from None
         except httpx.TransportError as error:
-            raise UnreachableError(call, f"no answer: {type(error).__name__}") from None
+            raise UnreachableError(call, f"no answer: {_cause(error)}") from None
         retry_after = parse_retry_after(response.headers.get("retry-after"))
         raise error_for_status(call, response.status_code, retry_after_seconds=retry_after)
+
+
+def _cause(error: httpx.TransportError) -> str:
+    """What lies below: the transport calls all that keeps it from connecting a ConnectTimeout."""
+    cause = error.__cause__ or error
+    system = getattr(cause, "os_error", None) or getattr(cause, "certificate_error", cause)
+    said = getattr(system, "verify_message", None) or getattr(system, "strerror", None)
+    return said or type(cause).__name__
 
 
 async def _bounded_body(call: str, response: httpx.Response, largest: int) -> bytes:

@@ -12,7 +12,7 @@ from ...config.durations import Duration, seconds_of
 from ...config.errors import InputError
 from ...config.ids import checked_account_id
 from .async_reader import AsyncTokenReader
-from .errors import NoTokenError
+from .errors import TokenError
 from .reader import TokenReader
 from .reading import Steps
 from .record import TokenRecord
@@ -88,13 +88,13 @@ class SubAccountAuth(httpx.Auth):
         is_repeatable = isinstance(request.stream, httpx.ByteStream)
         wanted = self._account_id, self._valid_for, refused.generation
         newer = None
-        with suppress(NoTokenError):
+        with suppress(TokenError):
             newer = yield from reader.waiting(*wanted)
         if newer is None and refused.generation > self._reported:
             yield from reader.rejecting(refused)
             self._reported = refused.generation
         if newer is None and is_repeatable:
-            with suppress(NoTokenError):
+            with suppress(TokenError):
                 newer = yield from reader.waiting(*wanted, ends_at - monotonic())
         return newer if is_repeatable else None
 

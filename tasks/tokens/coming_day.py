@@ -6,7 +6,7 @@ from typing import cast
 from .errors import SealError
 from .forecast import Forecast, hourly_calls, needed_per_second, usable_seconds
 from .renewal import Cadence
-from .store import TokenStore
+from .store import TokenStore, text_of
 
 _SLOT_SECONDS, _SLOTS = 300, 288
 _TOKENS_LOOKED_AT = 25
@@ -47,7 +47,7 @@ async def lifetime_seconds(store: TokenStore) -> float | None:
     lifetimes = []
     for account in chosen:
         try:
-            record = await store.load(account.decode())
+            record = await store.load(text_of(account))
         except SealError:
             continue
         if record:

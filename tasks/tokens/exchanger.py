@@ -1,13 +1,20 @@
 """One account's exchange: the upstream calls in their order, from partner token to record."""
 
+import asyncio
 import random
 
 from ...config.logs import log
 from ...config.partners import Partner
 from ..dintero.client import DinteroClient
-from ..dintero.errors import InvalidAnswerError, UnauthorizedError
+from ..dintero.errors import (
+    DinteroError,
+    InvalidAnswerError,
+    ThrottledError,
+    UnauthorizedError,
+)
 from ..dintero.wire import TokenAnswer
-from .limiter import Limiter
+from .circuit import Circuit
+from .limiter import DEFAULT_PAUSE_SECONDS, Limiter
 from .partner_token import PartnerToken
 from .record import Kind, TokenRecord
 from .renewal import SHORTEST_LIFETIME_SECONDS, Cadence, even_places, renew_ms
@@ -23,6 +30,7 @@ class Exchanger:
         client: DinteroClient,
         store: TokenStore,
         limiter: Limiter,
+        circuit: Circuit,
         *,
         call_timeout_seconds: float,
     ) -> None:
@@ -30,10 +38,16 @@ class Exchanger:
         self._client = client
         self._store = store
         self._limiter = limiter
+        self._circuit = circuit
         self.cadence = Cadence(call_timeout_seconds * partner.calls_per_exchange)
         # The lock covers the wait for a permit, the call and the write.
         lease_seconds = call_timeout_seconds * 2 + 5
-        self.partner_token = PartnerToken(store, self._fetch_partner_token, lease_seconds)
+        self.partner_token = PartnerToken(
+            store, self._fetch_partner_token, lease_seconds, self._give_up
+        )
+        self.succeeded_from = (
+            0.0  # when the last exchange that succeeded began, on the loop's clock
+        )
         self.refresh_tokens_dropped = 0
         # Each process has places of its own; together they are nearly as even.
         self._places = even_places(random.random())  # noqa: S311 - no secret
@@ -43,7 +57,7 @@ class Exchanger:
         """Exchange for one account; the caller holds a permit of `limiter` for the first call.
 
         A 401 costs one new partner token, shared by all that got one, and one more try.
-        Raises DinteroError, or redis.RedisError where the store fails.
+        Raises DinteroError, CircuitOpenError where nobody may call, or redis.RedisError.
         """
         bearer = await self.partner_token.get()
         try:
@@ -58,6 +72,7 @@ class Exchanger:
     ) -> TokenRecord:
         partner = self._partner
         issued_ms, kind = self._store.now_ms(), Kind.EXCHANGE
+        began = asyncio.get_running_loop().time()
         answer = await self._client.exchange(partner.partner_id, bearer.access_token, account_id)
         if partner.token_kind == "account":
             audience_id = partner.partner_id if partner.audience == "partner" else account_id
@@ -66,7 +81,16 @@ class Exchanger:
             answer = await self._client.account_token(
                 account_id, answer.access_token.get_secret_value(), audience_id
             )
-        return self._record(account_id, answer, kind, generation, issued_ms)
+        record = self._record(account_id, answer, kind, generation, issued_ms)
+        self.succeeded_from = max(self.succeeded_from, began)
+        return record
+
+    async def _give_up(self, error: DinteroError) -> DinteroError:
+        """Without the partner's token nobody can call: a pause or the circuit binds all workers."""
+        if not isinstance(error, ThrottledError):
+            return await self._circuit.open(error)
+        await self._limiter.pause(error.retry_after_seconds or DEFAULT_PAUSE_SECONDS, str(error))
+        return error
 
     async def _fetch_partner_token(self, generation: int) -> TokenRecord:
         partner = self._partner

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from ...config.logs import log
-from .sealing import LONGEST_HEADER_BYTES, sealed_header
-from .store import TokenStore
+from .store import TokenStore, number_of, text_of
 
 SILENT_SECONDS = 60.0  # a worker process that has not looked for so long counts as gone
 _TOLD_AGAIN_SECONDS = 60.0
@@ -24,9 +23,9 @@ def live_workers(kept: Iterable[tuple[bytes, bytes]], now_ms: int) -> dict[str, 
     """Holder to the ids of the keys that it holds, its first one first."""
     live: dict[str, KeyIds] = {}
     for holder, told in sorted(kept):
-        seen_at, _, key_ids = told.decode().partition(" ")
-        if int(seen_at) + SILENT_SECONDS * 1000 >= now_ms:
-            live[holder.decode()] = tuple(key_ids.split(","))
+        seen_at, _, key_ids = text_of(told).partition(" ")
+        if number_of(seen_at) + SILENT_SECONDS * 1000 >= now_ms:
+            live[text_of(holder)] = tuple(key_ids.split(","))
     return live
 
 
@@ -77,32 +76,28 @@ async def workers_of(store: TokenStore) -> dict[str, KeyIds]:
 
 @dataclass(slots=True)
 class SealedRecords:
-    """The records that are stored, by the key that sealed them."""
+    """The accounts' live tokens, by the key that sealed each."""
 
     by_key: Counter[str] = field(default_factory=Counter)
     last_expires_ms: dict[str, int] = field(default_factory=dict)
-    illegible: int = 0  # of another format, or damaged
 
-    def add(self, start: bytes) -> None:
-        """Count the record that begins so; one that has gone is empty."""
-        header = sealed_header(start)
-        if header:
-            self.by_key[header.key_id] += 1
-            last = self.last_expires_ms.get(header.key_id, 0)
-            self.last_expires_ms[header.key_id] = max(last, header.expires_ms)
-        elif start:
-            self.illegible += 1
+    def add(self, key_id: str, expires_ms: int) -> None:
+        """Count one."""
+        self.by_key[key_id] += 1
+        self.last_expires_ms[key_id] = max(self.last_expires_ms.get(key_id, 0), expires_ms)
 
 
 async def sealed_records(store: TokenStore) -> SealedRecords:
-    """Read the headers of all records, the partner's own too; none is opened."""
-    records, seen, end = SealedRecords(), set[str](), LONGEST_HEADER_BYTES - 1
-    records.add(cast("bytes", await store.redis.getrange(store.keys.partner, 0, end)))
+    """Count by what stands beside the tokens: none is read, as an operator's user may read none."""
+    records, seen, now_ms = SealedRecords(), set[str](), store.now_ms()
     async for page in store.enrolled():
+        accounts = [account for account in dict.fromkeys(page) if account not in seen]
+        expiries = await store.expiries(accounts)
         async with store.redis.pipeline(transaction=False) as pipe:
-            for account_id in set(page) - seen:
-                pipe.getrange(store.keys.token(account_id), 0, end)
-            for start in await pipe.execute():
-                records.add(start)
-        seen.update(page)
+            for account in accounts:
+                pipe.hget(store.keys.state(account), "fingerprint")
+            for account, kept in zip(accounts, await pipe.execute(), strict=True):
+                if kept and expiries[account] > now_ms:
+                    records.add(text_of(kept).partition(":")[0], expiries[account])
+        seen.update(accounts)
     return records

@@ -3,12 +3,30 @@
 All keys of a partner share the hash tag {partner_id}, so that scripts work on a cluster too.
 """
 
-_ORDER = (  # of the KEYS of every script, as lua/prelude.lua names them
-    *("due", "expiry", "claims", "generation", "limiter", "runs"),
-    *("renew_tickets", "exchange_tickets", "follow_up", "forgotten", "absent", "failing"),
-    *("quarantine", "fleet", "rejections", "events", "waves", "partner", "partner_lock"),
-    "workers",
-)
+_TYPES = {  # of the KEYS of every script, in the order in which lua/prelude.lua names them
+    "due": "zset",
+    "expiry": "zset",
+    "claims": "hash",
+    "generation": "string",
+    "limiter": "hash",
+    "runs": "zset",
+    "renew_tickets": "zset",
+    "exchange_tickets": "zset",
+    "follow_up": "string",
+    "forgotten": "set",
+    "absent": "hash",
+    "failing": "set",
+    "quarantine": "zset",
+    "fleet": "hash",
+    "rejections": "stream",
+    "events": "stream",
+    "waves": "zset",
+    "partner": "string",
+    "partner_lock": "string",
+    "workers": "hash",
+    "circuit": "hash",
+    "epoch": "string",
+}
 
 
 class PartnerKeys:
@@ -17,7 +35,7 @@ class PartnerKeys:
     def __init__(self, namespace: str, partner_id: str) -> None:
         self.partner_id = partner_id
         self._prefix = f"{namespace}:{{{partner_id}}}:"
-        named = {name: self._prefix + name for name in _ORDER}
+        named = {name: self._prefix + name for name in _TYPES}
         self.due = named["due"]
         self.expiry = named["expiry"]
         self.claims = named["claims"]
@@ -31,6 +49,8 @@ class PartnerKeys:
         self.events = named["events"]
         self.partner = named["partner"]
         self.workers = named["workers"]
+        self.circuit = named["circuit"]
+        self.types = {named[name]: kind for name, kind in _TYPES.items()}
         self.for_scripts = (*named.values(), self.token(""), self.state(""), self.run(""))
 
     def token(self, account_id: str) -> str:

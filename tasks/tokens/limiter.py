@@ -5,11 +5,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..dintero.errors import Blame
+from .circuit import CircuitOpenError
 from .lanes import Lane
 from .scripts import Scripts
 
 LATENESS_SECONDS = 0.1  # a permit missed by more is dropped, as sent late it would bunch up
 _LINGER_SECONDS = 0.002
+DEFAULT_PAUSE_SECONDS = 1.0  # after a 429 that does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Schedule:
 class Limiter:
     """Hands out permits of one lane inside one event loop; concurrent askers share a command.
 
+    `holder` names this process, as its claims do: a prober may call while the circuit is open.
     While both lanes have due accounts, by `clock` (epoch seconds), each gets at most four fifths.
     """
 
@@ -60,18 +64,20 @@ class Limiter:
         self,
         scripts: Scripts,
         rate: Rate,
+        holder: str = "",
         lane: Lane = "exchange",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._scripts = scripts
         self._rate = rate
+        self._holder = holder
         self._lane = lane
         self._clock = clock
         self._waiting: list[asyncio.Future[float]] = []
         self._asking: asyncio.Task[None] | None = None
 
     async def permit(self) -> None:
-        """Wait until one call may be made."""
+        """Wait until one call may be made. Raises CircuitOpenError, or redis.RedisError."""
         loop = asyncio.get_running_loop()
         while True:
             future: asyncio.Future[float] = loop.create_future()
@@ -81,10 +87,9 @@ class Limiter:
             if await keep_appointment(await future):
                 return
 
-    async def pause(self, seconds: float, reason: str, *, is_suspended: bool = False) -> None:
-        """Let nobody call for that long, on any worker; suspended: as the credential is refused."""
-        suspended_ms = int(self._clock() * 1000) if is_suspended else ""
-        await self._scripts.run("pause", int(seconds * 1e6), reason, suspended_ms)
+    async def pause(self, seconds: float, reason: str) -> None:
+        """Let nobody call for that long, on any worker."""
+        await self._scripts.run("pause", int(seconds * 1e6), reason)
 
     async def _ask(self) -> None:
         loop = asyncio.get_running_loop()
@@ -102,7 +107,10 @@ class Limiter:
                     rate.per_second,
                     rate.burst,
                     len(self._waiting),
+                    self._holder,
                 )
+                if answer[0] < 0:
+                    raise CircuitOpenError(Blame(answer[1].decode()), answer[2].decode())  # noqa: TRY301
             except Exception as error:  # noqa: BLE001 - whatever it is, no asker may hang
                 waiting, self._waiting = self._waiting, []
                 for future in waiting:

@@ -20,7 +20,8 @@ class TokenReader(Reading[Redis]):
     Needs SUBTOKENS_PARTNER_ID, STORE_URL and ENCRYPTION_KEYS alone. May be shared by threads.
     A record is had at hand for `cache_seconds` at most, and not past its renewal; 0: never.
     `valid_for`: seconds, a timedelta or text such as "2h" that a token must last. Methods raise
-    NoTokenError with the reason, SealError, InputError, redis.RedisError where Redis fails.
+    NoTokenError with the reason, SealError for a record that was tampered with (it is reported,
+    and replaced), InputError, redis.RedisError where Redis fails.
     """
 
     def get(self, account_id: str, *, valid_for: Duration = 0) -> TokenRecord:

@@ -1,8 +1,7 @@
 """What readers do, told as steps: a reader, sync or async, follows them with its own client."""
 
 import time
-from collections.abc import Callable, Generator, Iterable
-from datetime import UTC, datetime
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from ...config.durations import Duration, seconds_of
@@ -11,13 +10,14 @@ from ...config.logs import log
 from ...config.settings import StoreSettings, load
 from .errors import NoTokenError, SealError
 from .keys import PartnerKeys
-from .record import TokenRecord
+from .record import TokenRecord, instant_of
 from .sealing import Opener, Sealer
 from .shelf import Shelf
 from .store import last_outcome
 
 _MOST_IN_A_COMMAND = 1_000
 _MOST_REJECTIONS = 10_000
+_IS_REPORTED = "this is reported, and the workers replace it soon; to have it now"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _GROWTH = 0.02, 0.25, 1.5
 
 T = TypeVar("T")
@@ -63,17 +63,26 @@ class Reading(Generic[Client]):
         """Look for the token until the timeout, in seconds; at least once."""
         account = checked_account_id(account_id, self.partner_id)
         seconds, ends_at = seconds_of(valid_for), time.monotonic() + timeout
-        pause = _FIRST_PAUSE_SECONDS
+        pause, fault = _FIRST_PAUSE_SECONDS, ""
         while True:
             record = self._shelf.find(account, seconds)
             if record is None or record.generation <= newer_than:
-                (sealed,) = yield [("get", self._keys.token(account))]
-                record = None if sealed is None else self._opened(account, sealed)
+                # MGET takes what is no string for missing, where GET fails.
+                ((sealed,),) = yield [("mget", [self._keys.token(account)])]
+                former_fault, fault = fault, ""
+                try:
+                    record = None if sealed is None else self._opened(account, sealed)
+                except SealError as error:
+                    record, fault = None, str(error)
+                    if not former_fault:
+                        yield from self._reporting([account])
             is_new = record is not None and record.generation > newer_than
             if record and is_new and record.lasts(seconds, self._clock()):
                 return record
             left = ends_at - time.monotonic()
             if left <= 0:
+                if fault:
+                    raise SealError(f"{fault}; {_IS_REPORTED}: subtokens exchange {account}")
                 raise NoTokenError((yield from self._why_none(account, record, seconds, is_new)))
             yield min(pause, left)
             pause = min(pause * _GROWTH, _LONGEST_PAUSE_SECONDS)
@@ -91,21 +100,39 @@ class Reading(Generic[Client]):
         ]
         commands: RoundTrip = [("mget", list(map(self._keys.token, part))) for part in parts]
         answers = (yield commands) if commands else []
+        shut: list[str] = []
         for part, answer in zip(parts, answers, strict=True):
             for account, sealed in zip(part, answer, strict=True):
                 try:
                     found[account] = None if sealed is None else self._opened(account, sealed)
                 except SealError as error:
+                    shut.append(account)
                     log.warning("token.unreadable", account_id=account, error=str(error))
             yield 0.0  # an event loop has other work as well
+        yield from self._reporting(shut[:_MOST_IN_A_COMMAND])
         now = self._clock()
         return {account: r for account, r in found.items() if r and r.lasts(seconds, now)}
 
     def rejecting(self, record: TokenRecord) -> Steps[None]:
         """Report a token that Dintero refused."""
         self._shelf.drop(record)
-        what = {"account": record.account_id, "generation": record.generation}
-        yield [("xadd", self._keys.rejections, what, "*", _MOST_REJECTIONS)]
+        yield [self._report(record.account_id, record.generation)]
+
+    def _reporting(self, accounts: Sequence[str]) -> Steps[None]:
+        """Have the tokens replaced that cannot be opened, whichever generation the store knows."""
+        states = [("hmget", self._keys.state(account), ["generation"]) for account in accounts]
+        generations = (yield states) if states else []
+        reports = [
+            self._report(account, generation)
+            for account, (generation,) in zip(accounts, generations, strict=True)
+            if generation is not None
+        ]
+        if reports:
+            yield reports
+
+    def _report(self, account: str, generation: int | bytes) -> tuple[Any, ...]:
+        what = {"account": account, "generation": generation}
+        return ("xadd", self._keys.rejections, what, "*", _MOST_REJECTIONS)
 
     def _opened(self, account: str, sealed: bytes) -> TokenRecord:
         record = self._opener.open(sealed, self._keys.token(account), account)
@@ -124,10 +151,11 @@ class Reading(Generic[Client]):
                 f"although {seconds:.12g} s were asked for; to replace it: "
                 f"subtokens exchange {account}"
             )
-        due, covered_until, (quarantined_at, history, expires_at) = yield [
+        fields = ["quarantined_at", "history", "expires_at", "generation"]
+        due, covered_until, (quarantined_at, history, expires_at, generation) = yield [
             ("zscore", self._keys.due, account),
             ("zscore", self._keys.expiry, account),
-            ("hmget", self._keys.state(account), ["quarantined_at", "history", "expires_at"]),
+            ("hmget", self._keys.state(account), fields),
         ]
         last, until_ms = last_outcome(history or b""), float(expires_at or covered_until or -1)
         seen = f"last attempt: {last or 'none'}; what comes next: subtokens explain {account}"
@@ -140,11 +168,16 @@ class Reading(Generic[Client]):
             )
         elif until_ms < 0:
             why = f"it was never exchanged; {seen}"
+        elif record is None and until_ms > self._clock() * 1000 and generation is not None:
+            yield [self._report(account, generation)]
+            why = (
+                f"it is gone from the store before its end at {_utc(until_ms)}, evicted or "
+                f"deleted; {_IS_REPORTED}: subtokens exchange {account}"
+            )
         else:
             why = f"it has expired since {_utc(until_ms)}; {seen}"
         return f"{account} has no valid token: {why}"
 
 
 def _utc(milliseconds: float | bytes) -> str:
-    instant = datetime.fromtimestamp(float(milliseconds) / 1000, UTC)
-    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{instant_of(float(milliseconds)):%Y-%m-%d %H:%M:%S} UTC"

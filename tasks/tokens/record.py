@@ -6,6 +6,8 @@ from enum import IntEnum
 
 from ...config.secrecy import NeverPickled
 
+_LAST_MS = 253_402_300_799_000  # the end of the year 9999
+
 
 class Kind(IntEnum):
     """Which call's answer the token is."""
@@ -34,22 +36,23 @@ class TokenRecord(NeverPickled):
     @property
     def issued_at(self) -> datetime:
         """When the request that brought the token was sent."""
-        return _instant(self.issued_ms)
+        return instant_of(self.issued_ms)
 
     @property
     def renew_at(self) -> datetime:
         """From when a newer token is wanted."""
-        return _instant(self.renew_ms)
+        return instant_of(self.renew_ms)
 
     @property
     def expires_at(self) -> datetime:
         """From when the token is worthless."""
-        return _instant(self.expires_ms)
+        return instant_of(self.expires_ms)
 
     def lasts(self, valid_for_seconds: float, now: float) -> bool:
         """Whether the token is still valid that many seconds after `now` (epoch seconds)."""
         return self.expires_ms > (now + valid_for_seconds) * 1000
 
 
-def _instant(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+def instant_of(milliseconds: float) -> datetime:
+    """The instant so long after 1970 began; what no calendar holds becomes its last one."""
+    return datetime.fromtimestamp(max(0, min(milliseconds, _LAST_MS)) / 1000, UTC)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
-from .store import TokenStore
+from .store import TokenStore, text_of
 
 # From the sending of an ended run's step until it resumes, and from there until it has returned.
 # Short, as who holds one may be killed: the step is sent again, and a copy of it goes no further.
@@ -115,8 +115,8 @@ class Runs:
         if opened is None:
             return None
         failed = {
-            reason.decode(): int(await self._redis.scard(key(run_id, f"failed:{reason.decode()}")))
-            for reason in sorted(reasons)
+            reason: int(await self._redis.scard(key(run_id, f"failed:{reason}")))
+            for reason in sorted(map(text_of, reasons))
         }
         accounts = waiting + done + sum(failed.values())
         partner_id = self._keys.partner_id

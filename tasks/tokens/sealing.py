@@ -10,7 +10,6 @@ import struct
 from collections.abc import Mapping
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -25,14 +24,6 @@ FORMAT = 1
 NONCE_BYTES = 12
 # format, kind, generation, issued, renew, expires (ms), length of the key id
 _HEADER = struct.Struct(">BBQqqqB")
-LONGEST_HEADER_BYTES = _HEADER.size + 16
-
-
-class SealedHeader(NamedTuple):
-    """What a sealed record tells without being opened."""
-
-    key_id: str
-    expires_ms: int
 
 
 class Opener(NeverPickled):
@@ -117,9 +108,17 @@ class Sealer(Opener):
         return header + nonce + sealed
 
     def fingerprint(self, access_token: str) -> str:
-        """A keyed digest of the token: tells a new one from the same again, and nothing else."""
-        key = self._fingerprint_keys[self._sealing_id]
-        return blake2b(access_token.encode(), digest_size=6, key=key).hexdigest()
+        """`key-id:digest`: tells a new token from the same again, and which key sealed it."""
+        return self._fingerprint(access_token, self._sealing_id)
+
+    def is_of(self, fingerprint: str, access_token: str) -> bool:
+        """Whether it is that token's, by whichever of the keys held it was made."""
+        key_id, _, _ = fingerprint.partition(":")
+        return key_id in self.key_ids and self._fingerprint(access_token, key_id) == fingerprint
+
+    def _fingerprint(self, access_token: str, key_id: str) -> str:
+        key = self._fingerprint_keys[key_id]
+        return f"{key_id}:{blake2b(access_token.encode(), digest_size=6, key=key).hexdigest()}"
 
     def sign(self, message: str, place: str) -> str:
         """The message after a key id and a keyed digest: whoever finds it in `place` can verify it.
@@ -155,18 +154,6 @@ class Sealer(Opener):
             len(self._sealing_id),
         )
         return numbers + self._sealing_id.encode()
-
-
-def sealed_header(sealed: bytes) -> SealedHeader | None:
-    """Read the start of a sealed record, LONGEST_HEADER_BYTES of it; None if it is none of ours."""
-    try:
-        form, *_, expires_ms, length = _HEADER.unpack_from(sealed)
-        key_id = sealed[_HEADER.size : _HEADER.size + length].decode("ascii")
-    except (struct.error, UnicodeDecodeError):
-        return None
-    if form != FORMAT or len(key_id) != length or not key_id.isalnum():
-        return None
-    return SealedHeader(key_id, expires_ms)
 
 
 def derived_keys(partner_id: str, master_keys: Mapping[str, bytes]) -> dict[str, bytes]:

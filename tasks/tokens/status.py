@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice, pairwise
 from typing import Any, cast
 
 from ...config.schedule import SWEEP_INTERVAL_SECONDS
-from .store import TokenStore, last_outcome
+from .record import instant_of
+from .store import TokenStore, last_outcome, number_of, text_of
 
 HORIZON_SECONDS = {"5 min": 300, "1 h": 3600, "4 h": 14_400, "24 h": 86_400}
 _PAGE = 5_000  # as a command, so that Redis is never held for long
@@ -39,6 +40,8 @@ class FleetStatus:
     open_runs: int
     paused_seconds: float  # nobody calls Dintero for that long
     pause_reason: str  # of the pause now, or the last one
+    barred_by: str  # whose fault it is that nobody calls but a prober: upstream, credential, us
+    barred_since: datetime | None
     exchanged: int  # first tokens, since the store began
     renewed: int  # and those that followed
     failed: int
@@ -82,6 +85,7 @@ async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetSt
         pipe.zrange(keys.expiry, f"({now}", "+inf", byscore=True, offset=0, num=1, withscores=True)
         pipe.zcard(keys.runs)
         pipe.hmget(keys.limiter, ["paused_until", "pause_reason"])
+        pipe.hmget(keys.circuit, ["blame", "opened_at", "probe_at", "reason"])
         pipe.hgetall(keys.fleet)
         for start, end in pairwise(edges):
             pipe.zcount(keys.expiry, f"({start}", end)
@@ -89,13 +93,13 @@ async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetSt
         (
             enrolled, expired, never, renewals, asked, overdue, claimed, failing,
             oldest, longest_asked, expiring, runs,
-            (paused_until, pause_reason), kept, *buckets,
+            (paused_until, pause_reason), (blame, opened_at, probe_at, why), kept, *buckets,
         ) = await pipe.execute()  # fmt: skip
     horizon = [a + b for a, b in zip(buckets[::2], buckets[1::2], strict=True)]
     stale = await _stale(store, now)
     server_seconds = await store.scripts.server_seconds()  # pauses are told in its clock
     waits = [now - abs(score) for _, score in [*oldest, *longest_asked]]
-    fleet = {name.decode(): int(value) for name, value in kept.items()}
+    fleet = {text_of(name): number_of(value) for name, value in kept.items()}
     uncovered = await _gap_seconds(store, keys.expiry, 0, now, now)
     onboarding = await _gap_seconds(store, keys.expiry, "-inf", "(0", now)
     quarantined = await _gap_seconds(store, keys.quarantine, "-inf", now, now)
@@ -119,8 +123,14 @@ async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetSt
         last_discovery_at=_instant(fleet.get("discovered_at")),
         held_back=fleet.get("held_back", 0),
         open_runs=runs,
-        paused_seconds=max(0.0, int(paused_until or 0) / 1e6 - server_seconds),
-        pause_reason=(pause_reason or b"").decode(),
+        paused_seconds=max(
+            0.0,
+            number_of(paused_until) / 1e6 - server_seconds,
+            (number_of(probe_at) - now) / 1000,
+        ),
+        pause_reason=text_of(why if blame else pause_reason),
+        barred_by=text_of(blame),
+        barred_since=_instant(number_of(opened_at)) if opened_at else None,
         exchanged=fleet.get("exchanged", 0),
         renewed=fleet.get("renewed", 0),
         failed=fleet.get("failed", 0),
@@ -143,7 +153,7 @@ async def _stale(store: TokenStore, now: int) -> int:
     async for due in _between(store, keys.due, 0, now):
         tried.update(account for account, _ in due)
     stale, waiting = 0, iter(tried)
-    while chosen := [account.decode() for account in islice(waiting, _PAGE)]:
+    while chosen := [text_of(account) for account in islice(waiting, _PAGE)]:
         async with store.redis.pipeline(transaction=False) as pipe:
             pipe.zmscore(keys.expiry, chosen)
             pipe.zmscore(keys.quarantine, chosen)
@@ -188,10 +198,10 @@ async def _quarantined(store: TokenStore) -> dict[str, int]:
     for start in range(0, len(accounts), _PAGE):
         async with store.redis.pipeline(transaction=False) as pipe:
             for account in accounts[start : start + _PAGE]:
-                pipe.hget(store.keys.state(account.decode()), "history")
+                pipe.hget(store.keys.state(text_of(account)), "history")
             reasons.update(last_outcome(history or b"") for history in await pipe.execute())
     return dict(reasons)
 
 
 def _instant(milliseconds: float | None) -> datetime | None:
-    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return None if milliseconds is None else instant_of(milliseconds)

@@ -11,19 +11,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from ...config.logs import log
-from ..dintero.errors import Blame, DinteroError, ThrottledError, UnreachableError
+from ..dintero.errors import Blame, DinteroError, RefusedError, ThrottledError, UnreachableError
 from .blame import verdict_on
 from .cancellation import heed_cancellation
+from .circuit import Circuit, CircuitOpenError
+from .errors import SealError
 from .exchanger import Exchanger
 from .lanes import Lane
-from .limiter import Limiter, Rate, keep_appointment
+from .limiter import DEFAULT_PAUSE_SECONDS, Limiter, Rate, keep_appointment
+from .prober import Prober
 from .record import TokenRecord
 from .renewal import attempt_limit_seconds, unchanged_due_ms
 from .store import Claimed, Failure, TokenStore
 
 _FLUSH_AFTER_SECONDS = 0.05
-_PAUSE_AFTER_REFUSAL_SECONDS = 5.0
-_PAUSE_WITHOUT_RETRY_AFTER_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Stint:
         lane: Lane,
         store: TokenStore,
         exchanger: Exchanger,
+        circuit: Circuit,
+        prober: Prober,
         limiter: Limiter,
         rate: Rate,
         pace: Pace,
@@ -66,6 +69,8 @@ class Stint:
         self._lane: Lane = lane
         self._store = store
         self._exchanger = exchanger
+        self._circuit = circuit
+        self._prober = prober
         self._limiter = limiter
         self._rate = rate
         self._pace = pace
@@ -75,17 +80,18 @@ class Stint:
         self._records: list[TokenRecord] = []
         self._unchanged: set[str] = set()
         self._failures: list[Failure] = []
+        self._spared: list[tuple[str, int]] = []  # neither served nor failed: nobody may call
         self._flushes: set[asyncio.Task[None]] = set()
         self._progress = asyncio.Event()
         self.tally = Tally()
 
     async def run(self) -> Tally:
-        """Work until nothing is due, the deadline, or `stopping`: then it claims no more.
+        """Work until nothing is due or may be done, the deadline, or `stopping`.
 
         Calls under way are finished: Dintero has counted them. Cancelled, it hands its claims back.
 
-        Raises DinteroError if the partner's own token cannot be had, redis.RedisError if the
-        store fails; the leases then bring the accounts back.
+        Raises ThrottledError if the partner's own token cannot be had for now, redis.RedisError
+        if the store fails; the leases then bring the accounts back.
         """
         ends_at = asyncio.get_running_loop().time() + self._pace.deadline_seconds
         try:
@@ -107,10 +113,18 @@ class Stint:
             if room * 4 < pace.concurrency:
                 await self._next_progress()
                 continue
-            await self._partner_token()
+            with suppress(CircuitOpenError):  # the claim says what is to be done then
+                await self._exchanger.partner_token.get()
             claim = await self._store.claim(
                 min(room, pace.batch_size), pace.lease_seconds, self._rate, self._lane
             )
+            if claim.probe_for:
+                await self._prober.try_again(claim.probe_for)
+                continue
+            if claim.is_barred:
+                return
+            if self._circuit.note_closed():
+                self._exchanger.partner_token.forget()
             for claimed, instant in zip(
                 claim.accounts, claim.schedule.instants(loop.time()), strict=True
             ):
@@ -128,22 +142,15 @@ class Stint:
             else:
                 return
 
-    async def _partner_token(self) -> None:
-        try:
-            await self._exchanger.partner_token.get()
-        except DinteroError as error:
-            # Nobody else need try for a while: the pause binds all workers.
-            seconds = error.retry_after_seconds or _PAUSE_AFTER_REFUSAL_SECONDS
-            is_refused = error.blame in {Blame.ACCOUNT, Blame.CREDENTIAL}  # of the partner itself
-            await self._limiter.pause(seconds, str(error), is_suspended=is_refused)
-            raise
-
     async def _exchange_at(self, instant: float, claimed: Claimed, generation: int) -> None:
         try:
             if not await keep_appointment(instant):
                 await self._limiter.permit()
+            self._circuit.check()
             record = await self._exchange(claimed, generation)
-            self._keep(record, claimed)  # not in one line: the lists may be swapped meanwhile
+            await self._keep(record, claimed)
+        except CircuitOpenError:
+            self._spared.append((claimed.account_id, generation))
         except DinteroError as error:
             await self._judge(error, claimed, generation)
         if len(self._records) + len(self._failures) >= self._pace.batch_size:
@@ -169,21 +176,35 @@ class Stint:
             detail = f"no answer within {limit:.1f} s, as the token to renew lives no longer"
             raise UnreachableError("exchange", detail) from None
 
-    def _keep(self, record: TokenRecord, claimed: Claimed) -> None:
+    async def _keep(self, record: TokenRecord, claimed: Claimed) -> None:
         """The same token again lives no longer than is known, whatever its answer claims."""
         now_ms, known_ms = self._store.now_ms(), claimed.expires_ms
-        fingerprint = self._store.sealer.fingerprint(record.access_token)
-        if known_ms > now_ms and fingerprint == claimed.fingerprint:
+        is_same = self._store.sealer.is_of(claimed.fingerprint, record.access_token)
+        if known_ms > now_ms and is_same:
             end_ms = min(known_ms, record.expires_ms)
             due_ms = unchanged_due_ms(end_ms, now_ms, self._exchanger.cadence)
-            record = replace(record, renew_ms=due_ms)
-            self._unchanged.add(record.account_id)
+            record = replace(record, renew_ms=due_ms, expires_ms=end_ms)
+            if await self._is_held(record.account_id):
+                self._unchanged.add(record.account_id)
             self.tally.unchanged += 1
         elif record.expires_ms <= known_ms:
             self.tally.shortened += 1
         self._records.append(record)
 
+    async def _is_held(self, account_id: str) -> bool:
+        with suppress(SealError):
+            return await self._store.load(account_id) is not None
+        return False  # it was tampered with: the same token is sealed anew
+
     async def _judge(self, error: DinteroError, claimed: Claimed, generation: int) -> None:
+        if error.blame in {Blame.ACCOUNT, Blame.CREDENTIAL}:
+            try:
+                await self._prober.blame_account(error)
+            except CircuitOpenError:
+                self._spared.append((claimed.account_id, generation))
+                return
+        if error.blame is Blame.CREDENTIAL:  # not ours, as others were served with it
+            error = RefusedError(error.call, error.detail, status=error.status)
         now_ms = self._store.now_ms()
         verdict = verdict_on(
             error,
@@ -201,6 +222,8 @@ class Stint:
                 verdict.is_final,
                 verdict.repeats,
                 verdict.is_quarantined,
+                is_upstreams=error.blame is Blame.UPSTREAM
+                and not isinstance(error, ThrottledError),
             )
         )
         self.tally.quarantined += verdict.is_quarantined
@@ -213,7 +236,7 @@ class Stint:
             retry_in_seconds=round(verdict.delay_seconds, 1),
         )
         if isinstance(error, ThrottledError):
-            seconds = error.retry_after_seconds or _PAUSE_WITHOUT_RETRY_AFTER_SECONDS
+            seconds = error.retry_after_seconds or DEFAULT_PAUSE_SECONDS
             await self._limiter.pause(seconds, str(error))
 
     def _call_ended(self, call: asyncio.Task[None]) -> None:
@@ -242,6 +265,9 @@ class Stint:
             self.tally.exchanged += settled.accounts
             self.tally.lost += len(records) - settled.accounts
             ended += settled.ended_runs
+        upstreams = [one.reason for one in failures if one.is_upstreams]
+        answered = len(records) + len(failures) - len(upstreams)
+        await self._circuit.weigh(answered, len(upstreams), upstreams[-1] if upstreams else "")
         if failures:
             settled = await self._store.fail(failures)
             self.tally.failed.update(failure.reason for failure in failures)
@@ -262,5 +288,5 @@ class Stint:
         await asyncio.gather(*calls, return_exceptions=True)
         await self._flush()
         await asyncio.gather(*self._flushes)
-        if claimed:
-            await self._store.hand_back(claimed)
+        if claimed or self._spared:
+            await self._store.hand_back([*claimed, *self._spared])

@@ -10,6 +10,7 @@ from typing import Literal, cast
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
+from ..dintero.errors import Blame
 from .blame import Past
 from .errors import SealError
 from .keys import PartnerKeys
@@ -19,6 +20,7 @@ from .record import TokenRecord
 from .scripts import Scripts
 from .sealing import Sealer
 
+_LARGEST_NUMBER = 2**53  # that Lua and a score hold exactly
 Clock = Callable[[], float]  # epoch seconds; tests push their own
 
 
@@ -39,6 +41,8 @@ class Claim:
     generation: int
     schedule: Schedule
     accounts: tuple[Claimed, ...]
+    is_barred: bool = False  # the circuit is open
+    probe_for: Blame | None = None  # and it is for us to see whether that is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Failure:
     is_final: bool
     repeats: int = 1
     is_quarantined: bool = False
+    is_upstreams: bool = False  # whoever was asked for would have met it
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,11 @@ class TokenStore:
             rate.burst,
         )
         generation, first_us, spacing_us, wait_us, *rows = answer
+        if generation == b"open":
+            return Claim(0, Schedule(0, 0, 0, wait_us), (), is_barred=True)
+        if generation == b"probe":
+            probe_for = Blame(rows[0].decode())
+            return Claim(0, Schedule(0, 0, 0, 0), (), is_barred=True, probe_for=probe_for)
         return Claim(
             int(generation),
             Schedule(len(rows), first_us, spacing_us, wait_us),
@@ -158,7 +168,7 @@ class TokenStore:
         cursor = 0
         while True:
             cursor, page = await self.redis.zscan(self.keys.due, cursor, count=1_000)
-            yield [cast("bytes", account).decode() for account, _ in page]
+            yield [text_of(cast("bytes", account)) for account, _ in page]
             if not cursor:
                 return
 
@@ -172,22 +182,25 @@ class TokenStore:
             pipe.zmscore(self.keys.quarantine, chosen)
             for scores in await pipe.execute():
                 known = zip(chosen, scores, strict=True)
-                found |= {account: int(score) for account, score in known if score is not None}
+                found |= {
+                    account: number_of(score, -1) for account, score in known if score is not None
+                }
         return found
 
     async def failing(self) -> list[str]:
         """The accounts whose last attempt failed, sorted."""
         accounts = cast("set[bytes]", await self.redis.smembers(self.keys.failing))
-        return sorted(account.decode() for account in accounts)
+        return sorted(text_of(account) for account in accounts)
 
     async def load(self, account_id: str) -> TokenRecord | None:
         """The account's token, expired or not as Redis has it. Raises SealError."""
         key = self.keys.token(account_id)
         try:
-            sealed = cast("bytes | None", await self.redis.get(key))
+            # MGET takes what is no string for missing, where GET fails.
+            (sealed,) = cast("list[bytes | None]", await self.redis.mget([key]))
         except NoPermissionError:  # an operator looks at fleets, not at tokens
             raise SealError("this user of Redis may read no token") from None
-        return self.sealer.open(sealed, key, account_id) if sealed else None
+        return None if sealed is None else self.sealer.open(sealed, key, account_id)
 
 
 def _claimed(
@@ -201,16 +214,30 @@ def _claimed(
 ) -> Claimed:
     reason = "" if not attempts else last_outcome(history or b"")
     return Claimed(
-        account.decode(),
-        int(expires_ms or expires_when_quarantined_ms or -1),
-        (fingerprint or b"").decode(),
-        Past(int(attempts or 0), int(repeats or 0), reason),
+        text_of(account),
+        number_of(expires_ms or expires_when_quarantined_ms, -1),
+        text_of(fingerprint),
+        Past(number_of(attempts), number_of(repeats), reason),
     )
 
 
 def last_outcome(history: bytes) -> str:
     """What the newest attempt of an account's history came to; empty if there was none."""
-    return history.split(b" ", 1)[0].partition(b":")[2].decode()
+    return text_of(history.split(b" ", 1)[0].partition(b":")[2])
+
+
+def text_of(kept: bytes | None) -> str:
+    """A text that Redis keeps, legible whatever somebody put in its place; empty for none."""
+    return (kept or b"").decode(errors="replace")
+
+
+def number_of(kept: bytes | str | float | None, otherwise: int = 0) -> int:
+    """A number that Redis keeps; `otherwise` where there is none, or garbage in its place."""
+    try:
+        number = int(float(kept or otherwise))
+    except (ValueError, OverflowError):
+        return otherwise
+    return number if abs(number) <= _LARGEST_NUMBER else otherwise
 
 
 def _settled(answer: list[int | bytes]) -> Settled:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
+from ...config.logs import log
 from .key_use import SILENT_SECONDS, KeyUse, live_workers
 from .lanes import Lane
-from .store import TokenStore
+from .store import TokenStore, text_of
 
 MOST_TICKETS = 32
 LONGEST_NAME = 80
@@ -44,13 +45,14 @@ class Tickets:
         self._accounts_per_ticket = accounts_per_ticket
         self._lapse_ms = int(lapse_seconds * 1000)
         self.key_use = KeyUse(store)
+        self._epoch = b""  # of the data that was there at the last look
 
     async def look(self, *, is_sweep: bool = False, discovery_lease_seconds: float = 0) -> Outlook:
         """Register the tickets that the due accounts lack, and see what else is due.
 
         The caller publishes and releases. Only a sweep claims the discovery: for the lease, or
         not at all where that is zero. Tells the other workers which keys are held here, and
-        chooses by theirs which one seals.
+        chooses by theirs which one seals. Where the store has lost its data, one worker says so.
         """
         name, now_ms = uuid4().hex, self._store.now_ms()
         answer = await self._store.scripts.run(
@@ -67,8 +69,18 @@ class Tickets:
             self._store.holder,
             ",".join(self._store.sealer.key_ids),
             int(SILENT_SECONDS * 1000),
+            self._epoch,
         )
-        renew, exchange, follow_up_ms, discover, held_back, waves, workers, *ripe = answer
+        renew, exchange, follow_up_ms, discover, held_back, waves, workers, *more = answer
+        self._epoch, is_lost, *ripe = more
+        if is_lost:
+            log.error(
+                "store.lost",
+                partner_id=self._store.keys.partner_id,
+                remedy="Redis came back without its data: give it appendonly yes, or a replica; "
+                "discovery brings back what Dintero lists, and imported accounts must be imported "
+                "again: subtokens accounts import",
+            )
         told = zip(workers[::2], workers[1::2], strict=True)
         self.key_use.heed(live_workers(told, now_ms))
         names = [f"{name}:{number}" for number in range(1, renew + exchange + 1)]
@@ -77,8 +89,8 @@ class Tickets:
             follow_up_ms / 1000,
             discover == b"1",
             held_back,
-            tuple(run.decode() for run in waves),
-            tuple(run.decode() for run in ripe),
+            tuple(map(text_of, waves)),
+            tuple(map(text_of, ripe)),
         )
 
     async def hold(self, lane: Lane, ticket: str, *, is_held: bool = False) -> None:

@@ -118,9 +118,11 @@ class Upstream:
             runner.run(serve())
 
     @contextmanager
-    def troubled(self, **shares: float) -> Iterator[None]:
-        """Answer these shares of the calls with errors, as the options of that name do."""
-        self._state.options = self._options.model_copy(update=shares)
+    def troubled(self, **options: float | str) -> Iterator[None]:
+        """Answer with errors, as the options of that name say."""
+        self._state.options = self._options.model_copy(update=options)
+        if options.get("revoked") == "tokens":
+            self._state.tokens.revoke_partners()
         try:
             yield
         finally:

@@ -67,6 +67,25 @@ def test_five_hundred_401s_at_once_for_one_account_cost_one_exchange(
     assert refused, "nobody was refused: it proves nothing"
 
 
+def test_a_record_that_was_tampered_with_is_told_and_renewed_by_the_fleet_without_being_asked(
+    site: Site, upstream: Upstream
+) -> None:
+    before, tampered, gone, whole = upstream.last(), account(11), account(12), account(13)
+    with site.reader() as reader:
+        former = {one: reader.get(one) for one in (tampered, gone)}
+    site.store.copy(site.keys.token(whole), site.keys.token(tampered), replace=True)
+    site.store.delete(site.keys.token(gone))
+
+    with site.reader() as reader:
+        assert set(reader.get_many([tampered, gone, whole])) == {whole}
+        with pytest.raises(subtokens.TokenError, match="gone from the store before its end"):
+            reader.get(gone)
+        for one, record in former.items():
+            assert reader.wait(one, timeout=DEADLINE_SECONDS).generation > record.generation
+    assert len(upstream.calls_of([tampered, gone], before)) == 2
+    assert len(upstream.calls_of([whole], before)) == 0
+
+
 def test_a_job_whose_every_account_gets_a_401_has_a_twentieth_exchanged_and_raises_an_alarm(
     site: Site, upstream: Upstream
 ) -> None:

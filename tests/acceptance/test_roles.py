@@ -67,7 +67,7 @@ class Roles:
 
 
 @pytest.mark.filterwarnings("ignore:Call to deprecated setex")  # by Celery, for a chord
-@pytest.mark.parametrize("form", ["on 7", "on 6.2"])
+@pytest.mark.parametrize("form", ["on 7", "on 6.2"], ids=["on_7", "on_6_2"])
 def test_worker_beat_reader_and_operator_do_their_work_each_as_its_own_role(
     new_site: Callable[..., Site], short_lived: Upstream, form: str
 ) -> None:
@@ -92,6 +92,7 @@ def test_worker_beat_reader_and_operator_do_their_work_each_as_its_own_role(
         ("status",),
         ("explain", account(1)),
         ("accounts", "list"),
+        ("keys", "status"),
         ("exchange", account(1)),
         ("ensure", "--valid-for", "1s"),
     ):

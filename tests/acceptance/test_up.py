@@ -315,6 +315,9 @@ def test_a_child_that_dies_is_started_ever_less_eagerly_until_it_lives_a_minute(
 
 def test_make_up_sets_up_and_runs_it(tmp_path: Path) -> None:
     said = subprocess.run(
-        ["make", "-n", "up", "ARGS=--workers 4"], cwd=ROOT, capture_output=True, text=True
+        ["make", "--no-print-directory", "-n", "up", "ARGS=--workers 4"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     ).stdout
     assert said.splitlines() == [".ci/set-up demo", ".venv/bin/subtokens up --workers 4"]

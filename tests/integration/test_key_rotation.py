@@ -137,18 +137,26 @@ async def test_the_look_drops_who_was_silent_for_a_minute(worker, clock):
     assert await stays.store.redis.hkeys(stays.store.keys.workers) == [b"a:1"]
 
 
-async def test_status_counts_the_records_by_key_without_opening_one(worker, exchange, redis):
+async def test_status_counts_the_live_records_by_the_key_that_sealed_each(worker, exchange, clock):
     old, new = worker("a:1", OLD), worker("b:2", NEW)
     await exchange(old, A)
+    clock.push(60)
     await exchange(new, B)
     await exchange(new, C)
-    await redis.set(old.store.keys.token(C), b"\x09 a later format")
+    await exchange(new, A)
+    await exchange(old, B)
+    last_ms = (await old.store.load(B)).expires_ms
+    status = worker("c:3", {"k9": bytes(32)}).store
 
-    records = await sealed_records(worker("c:3", {"k9": bytes(32)}).store)
+    records = await sealed_records(status)
 
-    assert (records.by_key, records.illegible) == ({"k1": 1, "k2": 1}, 1)
-    expires_ms = (await old.store.load(A)).expires_ms
-    assert records.last_expires_ms["k1"] == expires_ms
+    assert records.by_key == {"k1": 1, "k2": 2}
+    assert records.last_expires_ms["k1"] == last_ms
+    for account_id, one in ((A, new), (B, old), (C, new)):
+        assert await one.store.load(account_id)  # the key that is told does open it
+
+    clock.push((last_ms - status.now_ms()) / 1000)
+    assert not (await sealed_records(status)).by_key
 
 
 async def test_status_tells_what_no_setting_holds_and_what_may_be_promoted(worker, exchange):

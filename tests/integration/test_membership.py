@@ -1,8 +1,11 @@
 """Membership: who is gone, and who only seems to be, by the sandbox's own list."""
 
+import asyncio
+
 import pytest
 from celery import Celery
 
+from subtokens.tasks import accounts, look
 from subtokens.tasks.accounts import discover_accounts
 from subtokens.tasks.dintero.errors import DinteroError
 from subtokens.tasks.tokens.membership import is_too_many
@@ -178,3 +181,45 @@ async def test_the_sweep_claims_discovery_once_an_hour_however_many_sweeps_there
     assert await claimed_in(5) == [0]
     looks = [await s.look(discovery_lease_seconds=600) for s in sweepers]
     assert not any(outlook.is_discovery_due for outlook in looks)
+
+
+async def test_a_discovery_that_was_cut_short_is_sent_again_within_a_minute(fleet_at, clock):
+    fleet, _ = await fleet_at(accounts=30, error_share=1.0)
+    lease = look.DISCOVERY_LEASE_SECONDS
+
+    async def is_due():
+        outlook = await fleet.tickets.look(is_sweep=True, discovery_lease_seconds=lease)
+        return outlook.is_discovery_due
+
+    assert await is_due()
+    with pytest.raises(DinteroError):
+        await discover_accounts(fleet, Celery(set_as_current=False))
+    assert not await is_due()
+    clock.push(61)
+    assert await is_due()
+
+
+async def test_a_discovery_that_goes_on_is_not_sent_again(fleet_at, clock, monkeypatch):
+    monkeypatch.setattr(accounts, "_HELD_EVERY_SECONDS", 0.01)
+    fleet, _ = await fleet_at(accounts=30)
+    redis, key = fleet.store.redis, fleet.store.keys.fleet
+    fetch, seen = fleet.client.list_accounts, []
+
+    async def is_due():
+        outlook = await fleet.tickets.look(is_sweep=True, discovery_lease_seconds=60)
+        return outlook.is_discovery_due
+
+    async def fetch_for_ten_minutes(*arguments):
+        for _ in range(11):
+            before = await redis.hget(key, "discovery_due_at")
+            clock.push(55)
+            async with asyncio.timeout(5):
+                while await redis.hget(key, "discovery_due_at") == before:
+                    await asyncio.sleep(0.01)
+            seen.append(await is_due())
+        return await fetch(*arguments)
+
+    fleet.client.list_accounts = fetch_for_ten_minutes
+    assert await is_due()
+    await discover_accounts(fleet, Celery(set_as_current=False))
+    assert seen == [False] * 11

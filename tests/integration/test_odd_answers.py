@@ -2,6 +2,7 @@
 
 import pytest
 
+from subtokens.tasks.tokens.errors import TokenError
 from subtokens.tasks.tokens.reader import TokenReader
 from subtokens.tasks.tokens.status import fleet_status
 
@@ -57,6 +58,31 @@ async def test_the_same_token_again_is_kept_with_its_own_end_and_not_asked_for_i
     assert status.failing == 0
     assert status.uncovered_seconds <= status.lapses * 2
     reader.close()
+
+
+@pytest.mark.parametrize("reissue", ["remaining", "full"])
+@pytest.mark.parametrize("garbage", [b"CANARY-garbage", None])
+async def test_the_same_token_again_is_sealed_anew_where_its_record_cannot_be_opened(
+    one_token, work_off, settings, clock, redis, reissue, garbage
+):
+    fleet, _ = await one_token(reissue=reissue)
+    first, key = await fleet.store.load(A), fleet.store.keys.token(A)
+    await (redis.set(key, garbage, keepttl=True) if garbage else redis.delete(key))
+    clock.push(60)
+
+    with TokenReader(settings, clock=clock) as reader:
+        with pytest.raises(TokenError, match=f"subtokens exchange {A}"):
+            reader.get(A)
+        await fleet.tickets.look()
+        assert await work_off(fleet) == 1
+
+        healed = reader.get(A)
+    assert healed.access_token == first.access_token
+    assert healed.generation > first.generation
+    assert healed.expires_ms == first.expires_ms
+    assert healed.renew_ms < healed.expires_ms
+    await fleet.tickets.look()
+    assert await work_off(fleet) == 0  # once is enough
 
 
 async def test_a_token_of_less_life_replaces_the_one_before_and_is_renewed_by_its_own_expiry(

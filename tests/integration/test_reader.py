@@ -13,6 +13,7 @@ from subtokens.config.settings import StoreSettings
 from subtokens.tasks.tokens.async_reader import AsyncTokenReader
 from subtokens.tasks.tokens.errors import NoTokenError, SealError
 from subtokens.tasks.tokens.reader import TokenReader
+from subtokens.tasks.tokens.sealing import FORMAT
 from subtokens.tasks.tokens.store import Failure
 
 A, B, C = "T11200001", "T11200002", "T11200003"
@@ -106,7 +107,7 @@ async def test_a_token_is_had_in_one_round_trip_with_all_its_instants(reader, gi
     [stored] = await give(A)
 
     assert await reader.get(A) == stored
-    assert reader.round_trips == [["get"]]
+    assert reader.round_trips == [["mget"]]
 
 
 @pytest.mark.parametrize("valid_for", [3599, 3599.5, "59m", timedelta(minutes=59)])
@@ -125,7 +126,7 @@ async def test_a_token_that_ends_sooner_is_told_with_its_end_and_what_was_asked(
         f"{A} has a token, but it is valid only until 2027-01-15 09:00:00 UTC, "
         f"although 5400 s were asked for; to replace it: subtokens exchange {A}"
     )
-    assert reader.round_trips == [["get"]]
+    assert reader.round_trips == [["mget"]]
 
 
 async def test_an_account_that_is_not_enrolled_is_told_in_one_more_round_trip(reader):
@@ -133,7 +134,7 @@ async def test_an_account_that_is_not_enrolled_is_told_in_one_more_round_trip(re
 
     assert f"{A} has no valid token: it is not enrolled" in told
     assert "subtokens accounts discover" in told
-    assert reader.round_trips == [["get"], ["zscore", "zscore", "hmget"]]
+    assert reader.round_trips == [["mget"], ["zscore", "zscore", "hmget"]]
 
 
 async def test_an_account_that_was_never_exchanged_is_told_with_its_last_attempt(
@@ -241,8 +242,90 @@ async def test_a_record_that_cannot_be_opened_is_lost_alone_and_told(
     assert record.levelname == "WARNING"
     assert (record.msg["event"], record.msg["account_id"]) == ("token.unreadable", A)
     assert "CANARY" not in caplog.text
-    with pytest.raises(SealError):
-        await reader.get(A)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause"),
+    [
+        (lambda sealed: sealed[:20], "is cut short"),
+        (lambda sealed: sealed[:-1], "was altered or moved"),
+        (lambda sealed: sealed[:-1] + bytes([sealed[-1] ^ 1]), "was altered or moved"),
+        (lambda sealed: bytes([FORMAT + 1]) + sealed[1:], f"has format {FORMAT + 1}"),
+        (lambda sealed: sealed.replace(b"k1", b"k9", 1), "sealed with key 'k9'"),
+        (lambda _sealed: b"", "is cut short"),
+    ],
+    ids=["cut", "cut by a byte", "turned", "of a newer format", "of an unknown key", "emptied"],
+)
+@pytest.mark.parametrize("method", ["get", "wait", "get_many"])
+async def test_a_record_that_cannot_be_opened_is_told_with_its_cause_and_reported_once(
+    reader, give, redis, store, spoil, cause, method, caplog
+):
+    [stored, _] = await give(A, B)
+    key = store.keys.token(A)
+    await redis.set(key, spoil(await redis.get(key)), keepttl=True)
+
+    if method == "get_many":
+        assert set(await reader.get_many([A, B])) == {B}
+        [record] = caplog.records
+        told = record.msg["error"]
+    else:
+        options = {"timeout": 0.1} if method == "wait" else {}
+        with pytest.raises(SealError) as caught:
+            await getattr(reader, method)(A, **options)
+        told = str(caught.value)
+        assert f"subtokens exchange {A}" in told
+
+    assert told.startswith(f"{key}: ")
+    assert cause in told
+    assert "CANARY" not in f"{told} {caplog.text}"
+    [(_, report)] = await redis.xrange(store.keys.rejections)
+    assert report == {b"account": A.encode(), b"generation": str(stored.generation).encode()}
+    assert await store.reject(A, stored.generation) == "accepted"
+
+
+@pytest.mark.parametrize("garbage", ["missing", "a list"])
+async def test_a_token_that_is_gone_before_its_end_is_told_so_and_reported(
+    reader, give, redis, store, garbage
+):
+    [stored] = await give(A)
+    await redis.delete(store.keys.token(A))
+    if garbage == "a list":
+        await redis.rpush(store.keys.token(A), "no record")
+
+    told = await message(reader.get(A))
+
+    assert "it is gone from the store before its end at 2027-01-15 09:00:00 UTC" in told
+    assert f"subtokens exchange {A}" in told
+    [(_, report)] = await redis.xrange(store.keys.rejections)
+    assert report[b"generation"] == str(stored.generation).encode()
+
+
+async def test_a_record_that_was_put_where_no_token_was_is_told_and_nothing_is_reported(
+    reader, give, enrol, redis, store
+):
+    await give(A)
+    await enrol(B)
+    await redis.copy(store.keys.token(A), store.keys.token(B))
+
+    with pytest.raises(SealError, match="altered or moved"):
+        await reader.get(B)
+
+    assert not await redis.exists(store.keys.rejections)
+
+
+async def test_a_wait_goes_past_a_record_that_cannot_be_opened_to_the_next_one(
+    reader, give, redis, store
+):
+    await give(A)
+    await redis.set(store.keys.token(A), b"CANARY-garbage", keepttl=True)
+
+    waiting = asyncio.create_task(reader.wait(A))
+    while not await redis.xlen(store.keys.rejections):
+        await asyncio.sleep(0.01)
+    [newer] = await give(A)
+
+    assert await waiting == newer
+    assert await redis.xlen(store.keys.rejections) == 1
 
 
 async def test_a_record_is_at_hand_for_ten_seconds(reader, give, clock):
@@ -250,11 +333,11 @@ async def test_a_record_is_at_hand_for_ten_seconds(reader, give, clock):
     for _ in range(3):
         assert await reader.get(A) == stored
         assert await reader.get_many([A]) == {A: stored}
-    assert reader.round_trips == [["get"]]
+    assert reader.round_trips == [["mget"]]
 
     clock.push(10)
     await reader.get(A)
-    assert reader.round_trips == [["get"], ["get"]]
+    assert reader.round_trips == [["mget"], ["mget"]]
 
 
 async def test_many_asks_only_for_those_that_are_not_at_hand(reader, give):
@@ -263,7 +346,7 @@ async def test_many_asks_only_for_those_that_are_not_at_hand(reader, give):
 
     assert list((await reader.get_many([A, B])).values()) == [first, second]
     assert await reader.get(A) == first
-    assert reader.round_trips == [["get"], ["mget"]]
+    assert reader.round_trips == [["mget"], ["mget"]]
 
 
 async def test_what_is_at_hand_but_too_short_is_looked_for_in_redis(reader, give):
@@ -304,7 +387,7 @@ async def test_a_wait_ends_with_the_token_as_soon_as_it_is_there(reader, give, e
     [stored] = await give(A)
 
     assert await waiting == stored
-    assert all(commands == ["get"] for commands in reader.round_trips)
+    assert all(commands == ["mget"] for commands in reader.round_trips)
 
 
 async def test_a_wait_for_a_newer_one_passes_over_what_is_at_hand(reader, give):
@@ -328,14 +411,14 @@ async def test_a_wait_pauses_ever_longer_up_to_a_quarter_of_a_second(reader):
     while len(pauses) < 10:
         if not isinstance(step, list):
             pauses.append(step)
-        step = steps.send([None])
+        step = steps.send([[None]])
 
     assert pauses[0] == 0.02
     assert pauses == sorted(pauses)
     assert pauses[-1] == 0.25
     hasty = reader.reader.waiting(A, 0, timeout=0.01)
     next(hasty)
-    assert hasty.send([None]) <= 0.01
+    assert hasty.send([[None]]) <= 0.01
 
 
 async def test_a_wait_in_vain_ends_at_its_deadline_with_the_reason(reader, give, enrol):
@@ -362,7 +445,7 @@ async def test_a_rejected_token_is_reported_and_no_longer_at_hand(reader, give, 
     assert fields == {b"account": A.encode(), b"generation": str(stored.generation).encode()}
     await reader.get(A)
     await reader.get(A)
-    assert reader.round_trips == [["get"], ["xadd"], ["get"], ["get"]]
+    assert reader.round_trips == [["mget"], ["xadd"], ["mget"], ["mget"]]
 
 
 async def test_the_stream_of_rejections_is_capped(reader, give, redis, store):

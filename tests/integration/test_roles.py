@@ -15,12 +15,17 @@ from subtokens.config.celeryconfig import QUEUES
 from subtokens.tasks.tokens import roles, scripts
 from subtokens.tasks.tokens.errors import SealError
 from subtokens.tasks.tokens.keys import PartnerKeys
+from subtokens.tasks.tokens.limiter import Rate
+from subtokens.tasks.tokens.record import Kind, TokenRecord
 from subtokens.tasks.tokens.roles import PASSWORD, ROLES, WEAKER, Role, Scope, rules, user_name
 from subtokens.tasks.tokens.runs import Runs
 from subtokens.tasks.tokens.sealing import Sealer
 from subtokens.tasks.tokens.status import fleet_status
 from subtokens.tasks.tokens.store import TokenStore
 from subtokens.tasks.tokens.tickets import Tickets
+from subtokens.workers.cli.explain import account_facts
+from subtokens.workers.cli.key_status import key_status
+from subtokens.workers.cli.rows import account_rows
 from subtokens.workers.private_redis import PrivateRedis
 
 MINE, OTHERS = PartnerKeys("subtokens", "T11200000"), PartnerKeys("subtokens", "T11300000")
@@ -146,16 +151,22 @@ def test_the_line_as_it_is_printed_is_refused_until_a_password_is_put_in(
 
 
 def test_each_role_of_the_store_does_its_work(users: dict[Role, str], is_old: bool) -> None:
+    accounts = ["T11200001", "T11200002"]
+
     async def work() -> None:
         async with AsyncRedis.from_url(users["worker"]) as one:
             store = store_of(one)
             await store.enrol([("T11200001", "A")], "imported")
             await store.forget(["T11200001"])
-            await store.enrol([("T11200001", "A"), ("T11200002", "")], "imported")
+            await store.enrol([(account_id, "") for account_id in accounts], "imported")
+            await exchange(store)
             assert await Tickets(store, 100, 50).look(is_sweep=True, discovery_lease_seconds=1)
         async with AsyncRedis.from_url(users["operator"]) as one:
             store = store_of(one)
             assert (await fleet_status(store, 10.0)).enrolled == 2
+            assert (await key_status(store)).records.by_key == {"k1": 2}
+            assert (await account_facts(store, "T11200001")).condition == "fresh"
+            assert [row.account_id for row in await account_rows(store)] == accounts
             runs = Runs(store)
             await runs.open("run", 60, "")
             await runs.request_all("run", is_retry=True)
@@ -166,6 +177,18 @@ def test_each_role_of_the_store_does_its_work(users: dict[Role, str], is_old: bo
                 await store.load("T11200001")
 
     asyncio.run(work())
+
+
+async def exchange(store: TokenStore) -> None:
+    """Store a token for each account that is due, as its own worker does."""
+    claim = await store.claim(10, 60, Rate(1_000), "exchange")
+    now = store.now_ms()
+    times = {"issued_ms": now, "renew_ms": now + 1_800_000, "expires_ms": now + 3_600_000}
+    records = [
+        TokenRecord(one.account_id, "CANARY-token", Kind.EXCHANGE, claim.generation, **times)
+        for one in claim.accounts
+    ]
+    await store.complete(records)
 
 
 def store_of(redis: AsyncRedis) -> TokenStore:

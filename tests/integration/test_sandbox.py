@@ -283,6 +283,7 @@ async def test_options_change_over_http_while_it_runs(dintero: Dintero) -> None:
             "error_share": 0.0,
             "throttle_share": 0.0,
             "reissue": "remaining",
+            "revoked": "nothing",
         },
     )
     first = await dintero.exchange()

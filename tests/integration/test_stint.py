@@ -9,11 +9,11 @@ import pytest
 from pydantic import SecretStr
 
 from subtokens.config.settings import Settings
-from subtokens.tasks.dintero.errors import UnauthorizedError
 from subtokens.tasks.dintero.transport import open_transport
 from subtokens.tasks.fleet import Fleet
+from subtokens.tasks.tokens.circuit import CircuitOpenError
 from subtokens.tasks.tokens.record import Kind
-from subtokens.tasks.tokens.stint import Pace, Stint
+from subtokens.tasks.tokens.stint import Pace, Stint, Tally
 from subtokens.workers.sandbox import SandboxOptions, serving
 
 SECRET = "sandbox-client-secret"
@@ -57,6 +57,8 @@ def stint_of(fleet, lane="exchange", **pace):
         lane,
         fleet.store,
         fleet.exchanger,
+        fleet.circuit,
+        fleet.prober,
         fleet.limiters[lane],
         fleet.rate,
         Pace(**(wanted | pace)),
@@ -135,25 +137,25 @@ async def test_a_wrong_secret_ends_the_stint_after_one_call_and_punishes_no_acco
     async with open_fleet(client_secret="CANARY-wrong") as (fleet, sandbox):
         stint, _ = stint_of(fleet)
 
-        with pytest.raises(UnauthorizedError) as caught:
-            await stint.run()
+        assert (await stint.run()) == Tally()
 
+        with pytest.raises(CircuitOpenError) as caught:
+            fleet.circuit.check()
         assert "CANARY" not in repr(caught.value) + str(caught.value)
         assert sandbox.calls.stats(time.time())["calls"]["partner_token"] == 1
         claim = await fleet.store.claim(1, 60, fleet.rate, "exchange")
         assert claim.accounts == ()
-        assert claim.schedule.wait_seconds > 1  # a pause for all workers, not a storm
+        assert claim.is_barred
+        assert claim.schedule.wait_seconds > 1  # for all workers: no storm
         assert await fleet.store.redis.scard(fleet.store.keys.failing) == 0
 
 
 async def test_a_suspended_partner_and_its_return_are_told_once_each(open_fleet):
     async with open_fleet(client_secret="CANARY-wrong") as (fleet, _):
         store = fleet.store
-        for _ in range(2):
-            await store.redis.delete(store.keys.limiter)  # the pause is over
-            with pytest.raises(UnauthorizedError):
-                await stint_of(fleet)[0].run()
-        await store.redis.delete(store.keys.limiter)
+        for _ in range(3):
+            assert (await stint_of(fleet)[0].run()).exchanged == 0
+            await store.redis.hset(store.keys.circuit, "probe_at", 0)  # the wait is over
         fleet.exchanger._partner = fleet.partner.model_copy(
             update={"client_secret": SecretStr(SECRET)}
         )

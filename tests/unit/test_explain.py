@@ -58,7 +58,17 @@ CASES = {
         ["is never exchanged.", "has had no token yet, since", "No attempt was made yet."]),
     "another key": (
         replace(FRESH, record=None, fault="sealed with key 'k9'"),
-        ["Its token cannot be opened: sealed with key 'k9'."]),
+        ["is fresh.", "Its token cannot be opened: sealed with key 'k9'.",
+        "(in 1 h), when its token is to be renewed."]),
+    "stale, seen by an operator": (
+        replace(FRESH, record=None, fault="may read no token", due_score=NOW - 5_000),
+        ["is stale.", "due since", "when its token is to be renewed."]),
+    "backing off, seen by an operator": (
+        replace(FRESH, record=None, fault="may read no token", state=FAILING | {"attempts": "2"}),
+        ["is stale.", "its back-off after 2 failures in a row"]),
+    "expired, seen by an operator": (
+        replace(FRESH, record=None, fault="may read no token", covered_until_ms=NOW - HOUR),
+        ["is expired."]),
     "paused": (
         replace(FRESH, pause="partner_token: answered 401"),
         ["Nobody calls Dintero at the moment: partner_token: answered 401."]),

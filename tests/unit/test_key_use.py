@@ -13,11 +13,9 @@ from subtokens.tasks.tokens.errors import SealError
 from subtokens.tasks.tokens.key_use import live_workers, sealing_key
 from subtokens.tasks.tokens.record import Kind, TokenRecord
 from subtokens.tasks.tokens.sealing import (
-    LONGEST_HEADER_BYTES,
     Opener,
     Sealer,
     derived_keys,
-    sealed_header,
 )
 
 PARTNER, OTHER, ACCOUNT = "T11200000", "T99900000", "T11200001"
@@ -103,16 +101,14 @@ def test_fingerprints_agree_among_those_that_seal_with_the_same_key() -> None:
     assert promoted.fingerprint("CANARY-token") == old.fingerprint("CANARY-token")
 
 
-def test_the_start_of_a_record_tells_key_and_expiry_without_any_key() -> None:
-    long = Sealer(PARTNER, {"k" * 16: bytes(32)}).seal(RECORD, KEY)
-    assert sealed_header(long[:LONGEST_HEADER_BYTES]) == ("k" * 16, 2**41)
-
-
-@given(st.binary(max_size=60))
-def test_the_start_of_anything_else_tells_nothing_or_a_plausible_id(start: bytes) -> None:
-    header = sealed_header(b"\x01" + start)
-    assert header is None or header.key_id.isalnum()
-    assert sealed_header(b"\x02" + start) is None
+def test_a_token_is_known_by_its_fingerprint_after_a_promotion_and_another_is_not() -> None:
+    by_old = Sealer(PARTNER, {"k1": MASTER["k1"]}).fingerprint("CANARY-token")
+    promoted, without = Sealer(PARTNER, MASTER), Sealer(PARTNER, {"k2": MASTER["k2"]})
+    assert promoted.is_of(by_old, "CANARY-token")
+    assert not promoted.is_of(by_old, "CANARY-other")
+    assert not without.is_of(by_old, "CANARY-token")
+    assert not promoted.is_of("", "CANARY-token")
+    assert "CANARY" not in by_old
 
 
 # A reader's own keys

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from subtokens.tasks.tokens.errors import SealError
+from subtokens.tasks.tokens.keys import PartnerKeys
 from subtokens.tasks.tokens.record import Kind, TokenRecord
 from subtokens.tasks.tokens.sealing import FORMAT, Sealer
 
@@ -66,6 +67,36 @@ def test_a_sealed_record_holds_neither_token_nor_key_and_is_never_twice_the_same
 )
 def test_a_record_that_was_moved_to_another_key_does_not_open(key: str) -> None:
     assert "altered or moved" in refused(SEALED, key)
+
+
+_IDS = st.integers(1, 99_999).map(lambda number: f"T112{number:05}")
+_PARTNERS = st.sampled_from([PARTNER, "T99900000", "P11200000"])
+_PLACES = st.tuples(_PARTNERS, st.sampled_from(["one", "two"]), _IDS)
+
+
+@given(_PLACES, _PLACES, st.integers(0, 2**63))
+def test_a_record_opens_in_no_other_place_than_its_own(
+    sealed_at: tuple[str, str, str], opened_at: tuple[str, str, str], generation: int
+) -> None:
+    sealers = [Sealer(place[0], {"k1": FIRST}) for place in (sealed_at, opened_at)]
+    keys = [PartnerKeys(space, of).token(one) for of, space, one in (sealed_at, opened_at)]
+    record = replace(RECORD, account_id=opened_at[2], generation=generation)
+    sealed = sealers[0].seal(record, keys[0])
+    if sealed_at == opened_at:
+        assert sealers[1].open(sealed, keys[1], opened_at[2]) == record
+    else:
+        assert "altered or moved" in refused(sealed, keys[1], sealers[1])
+
+
+@given(st.data())
+def test_no_splice_of_two_records_opens_but_those_that_leave_one_whole(data: st.DataObject) -> None:
+    """Cut, doubled, stitched together: whatever is done with the bytes of two generations."""
+    other = sealer.seal(replace(RECORD, generation=8), KEY)
+    start = data.draw(st.integers(0, len(SEALED)))
+    end = data.draw(st.integers(start, len(SEALED)))
+    spliced = SEALED[:start] + other[start:end] + SEALED[end:]
+    if spliced not in {SEALED, other}:
+        refused(spliced)
 
 
 def test_an_older_token_under_a_newer_ones_header_does_not_open() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from celery.exceptions import OperationalError as CeleryOperationalError
 from kombu.exceptions import OperationalError
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from ...config.errors import InputError, SettingsError, SubtokensError
 from .accounts import accounts
@@ -68,6 +68,8 @@ def run() -> None:
         _stop(str(error), EXIT_FAILED)
     except NoPermissionError as error:
         _stop(f"this user of Redis may not do that: {error}; see subtokens acl", EXIT_FAILED)
+    except ResponseError as error:
+        _stop(f"Redis answers: {error}; what is amiss there: subtokens doctor", EXIT_FAILED)
     except (RedisError, OperationalError, CeleryOperationalError) as error:
         _stop(
             f"Redis cannot be reached: {error}; check SUBTOKENS_STORE_URL and SUBTOKENS_BROKER_URL",

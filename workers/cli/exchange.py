@@ -106,7 +106,7 @@ def follow(fleet: Fleet, run_id: str, console: Console) -> RunSummary:
 
 async def _why_nothing_happens(fleet: Fleet) -> str:
     status = await fleet_status(fleet.store, fleet.rate.per_second)
-    if status.paused_seconds:
+    if status.paused_seconds or status.barred_by:
         return f"paused: {status.pause_reason}"
     return "is a worker running? celery -A subtokens.workers worker"
 

@@ -1,12 +1,12 @@
 """One account in words: what is held, what comes next and why then, and who is at it."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from ...tasks.tokens.errors import SealError
-from ...tasks.tokens.record import TokenRecord
-from ...tasks.tokens.store import TokenStore
+from ...tasks.tokens.record import TokenRecord, instant_of
+from ...tasks.tokens.store import TokenStore, number_of, text_of
 
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -21,21 +21,30 @@ class AccountFacts:
     covered_until_ms: float | None
     is_forgotten: bool
     record: TokenRecord | None
-    fault: str  # why the record cannot be opened
+    fault: str  # why the record, if there is one, cannot be opened
     claim: str  # "generation former-score holder", or empty
     state: dict[str, str]
     pause: str  # why nobody calls now, or empty
 
     @property
     def condition(self) -> str:
-        """`fresh`, `stale`, `expired`, `never exchanged`, `quarantined` or `not enrolled`."""
+        """`fresh`, `stale`, `expired`, `never exchanged`, `quarantined` or `not enrolled`.
+
+        Of a token that cannot be opened here it tells what the indexes say.
+        """
         if self.due_score is None:
             return "not enrolled"
         if "quarantined_at" in self.state:
             return "quarantined"
-        if self.record is None:
-            return "expired" if (self.covered_until_ms or -1) >= 0 else "never exchanged"
-        return "stale" if self.record.renew_ms <= self.now_ms else "fresh"
+        if self.record:
+            return "stale" if self.record.renew_ms <= self.now_ms else "fresh"
+        until = self.covered_until_ms or -1
+        if until < 0:
+            return "never exchanged"
+        if not self.fault or until <= self.now_ms:
+            return "expired"
+        is_tried = self.claim or "attempts" in self.state or 0 <= self.due_score <= self.now_ms
+        return "stale" if is_tried else "fresh"
 
     def sentences(self) -> list[str]:
         """The account in words, a line each."""
@@ -59,7 +68,7 @@ class AccountFacts:
             "generation": record and record.generation,
             "expires_at": record and record.expires_at.isoformat(),
             "next_attempt_at": self.due_score and _at(abs(self.due_score)).isoformat(),
-            "failures_in_a_row": int(self.state.get("attempts", 0)),
+            "failures_in_a_row": number_of(self.state.get("attempts")),
             "sentences": self.sentences(),
         }
 
@@ -95,9 +104,9 @@ class AccountFacts:
         return f"Next attempt: {self._when(due_ms)}, {why}."
 
     def _why_then(self) -> str:
-        failures, reason = int(self.state.get("attempts", 0)), self._attempts()[0][1]
+        failures, reason = number_of(self.state.get("attempts")), self._attempts()[0][1]
         if "quarantined_at" in self.state:
-            since = self._when(float(self.state["quarantined_at"]))
+            since = self._when(number_of(self.state["quarantined_at"]))
             return (
                 f"in quarantine since {since}, after {self.state.get('repeats', failures)} times "
                 f"{reason} in a row; to ask at once: subtokens exchange --retry {self.account_id}"
@@ -109,6 +118,8 @@ class AccountFacts:
         if reason == "unchanged":
             return "as the last answer was the token that it had already"
         record = self.record
+        if record is None and self.condition in {"fresh", "stale"}:
+            return "when its token is to be renewed"
         if record is None:
             return "as its token has expired"
         share = (record.renew_ms - record.issued_ms) / (record.expires_ms - record.issued_ms)
@@ -120,10 +131,10 @@ class AccountFacts:
 
     def _attempts(self) -> list[tuple[float, str]]:
         kept = [entry.partition(":") for entry in self.state.get("history", "").split()]
-        return [(float(at), outcome) for at, _, outcome in kept] or [(0.0, "")]
+        return [(number_of(at), outcome) for at, _, outcome in kept] or [(0.0, "")]
 
     def _when(self, instant_ms: float) -> str:
-        seconds = (instant_ms - self.now_ms) / 1000
+        seconds = (number_of(instant_ms) - self.now_ms) / 1000
         relative = f"in {in_words(seconds)}" if seconds > 0 else f"{in_words(-seconds)} ago"
         return f"at {_at(instant_ms):%Y-%m-%d %H:%M:%S} UTC ({relative})"
 
@@ -138,14 +149,15 @@ async def account_facts(store: TokenStore, account_id: str) -> AccountFacts:
         pipe.hget(keys.claims, account_id)
         pipe.hgetall(keys.state(account_id))
         pipe.hmget(keys.limiter, ["paused_until", "pause_reason"])
-        due, expiry, forgotten, claim, kept, pause = await pipe.execute()
-    state = {name.decode(): value.decode() for name, value in kept.items()}
-    until = expiry if expiry is not None else float(state.get("expires_at", -1))
+        pipe.hmget(keys.circuit, ["opened_at", "reason"])
+        due, expiry, forgotten, claim, kept, pause, circuit = await pipe.execute()
+    state = {text_of(name): text_of(value) for name, value in kept.items()}
+    until = number_of(expiry if expiry is not None else state.get("expires_at"), -1)
     try:
         record, fault = await store.load(account_id), ""
     except SealError as error:
         record, fault = None, str(error)
-    is_paused = int(pause[0] or 0) / 1e6 > await store.scripts.server_seconds()
+    is_paused = number_of(pause[0]) / 1e6 > await store.scripts.server_seconds()
     return AccountFacts(
         account_id,
         store.now_ms(),
@@ -154,9 +166,9 @@ async def account_facts(store: TokenStore, account_id: str) -> AccountFacts:
         bool(forgotten),
         record,
         fault,
-        (claim or b"").decode(),
+        text_of(claim),
         state,
-        (pause[1] or b"").decode() if is_paused else "",
+        text_of(circuit[1] if circuit[0] else pause[1] if is_paused else None),
     )
 
 
@@ -171,7 +183,7 @@ def in_words(seconds: float) -> str:
 
 
 def _at(milliseconds: float) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return instant_of(milliseconds)
 
 
 def _times(failures: int) -> str:

@@ -77,7 +77,6 @@ class KeyStatus:
                 for key_id in self.all_ids
             ],
             "unheld": self.unheld,
-            "illegible": self.records.illegible,
             "workers": {holder: list(key_ids) for holder, key_ids in self.workers.items()},
         }
 
@@ -109,15 +108,10 @@ class KeyStatus:
                 f"{key_id} sealed {count:,} of the records, and no setting holds it: put it back, "
                 f"last, into {_SETTING}, or replace them: subtokens exchange --all"
             )
-        if self.records.illegible:
-            yield (
-                f"{self.records.illegible:,} of the records cannot be read at all, as they are "
-                "damaged or of another version; replace them: subtokens exchange --all"
-            )
 
 
 async def key_status(store: TokenStore) -> KeyStatus:
-    """Look at the workers and at the headers of all records. Raises redis.RedisError."""
+    """Look at the workers and at what is known of all records. Raises redis.RedisError."""
     workers = await workers_of(store)
     records = await sealed_records(store)
     return KeyStatus(store.keys.partner_id, store.sealer.key_ids, workers, records)

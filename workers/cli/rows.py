@@ -1,10 +1,11 @@
 """The enrolled accounts, one by one, for a list."""
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from ...tasks.tokens.store import TokenStore, last_outcome
+from ...tasks.tokens.record import instant_of
+from ...tasks.tokens.store import TokenStore, last_outcome, number_of, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,11 @@ async def account_rows(store: TokenStore) -> list[AccountRow]:
                 pipe.hmget(store.keys.state(account_id), ["name", "history", "expires_at"])
             expiries, *states = await pipe.execute()
         for account_id, expiry, (name, history, kept) in zip(page, expiries, states, strict=True):
-            until = float(expiry if expiry is not None else kept or -1)
+            until = number_of(expiry if expiry is not None else kept, -1)
             rows[account_id] = AccountRow(
                 account_id,
-                (name or b"").decode(),
+                text_of(name),
                 last_outcome(history or b""),
-                datetime.fromtimestamp(until / 1000, UTC) if until >= 0 else None,
+                instant_of(until) if until >= 0 else None,
             )
     return [rows[account_id] for account_id in sorted(rows)]

@@ -18,6 +18,7 @@ from .accounts import AsJson
 from .explain import in_words
 
 _BAR_CELLS = 30
+_FAULTS = {"upstream": "the upstream", "credential": "our credential", "us": "our settings"}
 
 
 def status(
@@ -129,7 +130,12 @@ def _rows(fleet: FleetStatus) -> list[tuple[str, str]]:
         rows.append(("held back", held_back))
     if fleet.open_runs:
         rows.append(("open runs", str(fleet.open_runs)))
-    if fleet.paused_seconds:
+    if fleet.barred_since:
+        fault = _FAULTS.get(fleet.barred_by, fleet.barred_by)
+        since = f"since {fleet.barred_since:%H:%M:%S} UTC, by the fault of {fault}"
+        again = f"tried again in {in_words(fleet.paused_seconds)}"
+        rows.append(("no calls", f"{since}: {fleet.pause_reason}; {again}"))
+    elif fleet.paused_seconds:
         rows.append(("paused", f"for {in_words(fleet.paused_seconds)}: {fleet.pause_reason}"))
     return rows
 

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 from ...config.settings import Settings
 from ...tasks.dintero.transport import open_transport
 from ...tasks.fleet import Fleet, open_store
+from ...tasks.tokens.scripts import misplaced
 from ...tasks.tokens.status import fleet_status
 from . import stored
 from .clocks import clock
 from .dated import DatedTransport
-from .finding import Finding, doubtful
+from .finding import Finding, doubtful, failed
 from .upstream import PERMIT_SECONDS, upstream_findings
 
 
@@ -21,6 +22,10 @@ async def partner_findings(
     transport = DatedTransport(open_transport(settings.concurrency, settings.upstream_ca_file))
     fleet = Fleet(settings, settings.partner(partner_id), redis, transport)
     try:
+        if amiss := await misplaced(redis, fleet.store.keys):
+            what, _, remedy = amiss.partition(": ")
+            yield failed("keys in the store", what, remedy)
+            return
         status = await fleet_status(fleet.store, fleet.rate.per_second)
         if with_calls and status.paused_seconds > PERMIT_SECONDS:
             text, remedy = "none was made, as the fleet is paused", "see pause, below"

@@ -79,7 +79,7 @@ def sweep(status: FleetStatus) -> Finding:
 
 def pause(status: FleetStatus) -> list[Finding]:
     """Whether nobody may call Dintero now, and why."""
-    if not status.paused_seconds:
+    if not (status.paused_seconds or status.barred_by):
         return []
     text = f"nobody calls Dintero for {status.paused_seconds:.0f} s: {status.pause_reason}"
     remedy = "put right what the reason names; it goes on by itself"

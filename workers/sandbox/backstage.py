@@ -59,6 +59,8 @@ def _change_options(state: SandboxState, given: dict[str, object]) -> dict[str, 
         problems = [" ".join([*map(str, item["loc"]), item["msg"]]) for item in error.errors()]
         raise Refused(400, "invalid_option", "; ".join(problems)) from None
     state.options = options
+    if given.get("revoked") == "tokens":
+        state.tokens.revoke_partners()
     return options.model_dump(include=set(CHANGEABLE))
 
 

@@ -71,7 +71,9 @@ def expect_client(call: Call, options: SandboxOptions) -> None:
         client = b64decode(_credentials(call, "Basic"), validate=True).decode()
     except ValueError:
         client = ""
-    if client != f"{options.client_id}:{options.client_secret}":
+    if client != f"{options.client_id}:{options.client_secret}" or (
+        options.revoked in {"secret", "tokens"}
+    ):
         raise Refused(401, "wrong_client", "Client id or secret is wrong")
 
 
@@ -80,6 +82,8 @@ def expect_token(call: Call, tokens: Tokens, use: str, owner: str, now: float) -
     grant = tokens.read(_credentials(call, "Bearer"))
     if grant is None:
         raise Refused(401, "unknown_token", "The token was not issued here")
+    if grant.use == "partner" and grant.serial <= tokens.revoked_up_to:
+        raise Refused(401, "revoked_token", "The token was revoked")
     if now >= grant.expires_at:
         raise Refused(401, "expired_token", "The token has expired")
     if grant.use != use:

@@ -11,6 +11,7 @@ CHANGEABLE = (
     "error_share",
     "throttle_share",
     "reissue",
+    "revoked",
 )
 
 
@@ -38,6 +39,9 @@ class SandboxOptions(BaseModel):
     # What an exchange gives while the account's last token lives: a new one, or that one again with
     # the seconds left to it, or, as a lying upstream does, with those it had when it was issued.
     reissue: Literal["never", "remaining", "full"] = "never"
+    # From when it is set: the client is refused (401); the partner's tokens, too; or what they ask
+    # for is (403). A token once revoked stays so.
+    revoked: Literal["nothing", "secret", "tokens", "grant"] = "nothing"
     audience: Literal["partner", "account"] = "partner"
     accepts: Literal["exchange", "account"] = "exchange"
     token_bytes: int = Field(default=800, ge=300, le=16_000)

@@ -110,6 +110,8 @@ class SandboxState:
         body = checks.expect_json(visit.call)
         account = checks.expect_id(ACCOUNT_ID, body.get("account_id"), "account_id")
         self._name_account(visit, account)
+        if self.options.revoked == "grant":
+            raise Refused(403, "no_grant", "The client may not exchange")
         checks.expect_own(self.accounts, account)
         self._maybe_fail(visit)
         return self._last_exchange(visit) or self._new_exchange(visit)

@@ -41,6 +41,7 @@ class Tokens:
         self._claims_bytes = (token_bytes - len(TOKEN_MARK) - 1 - _SIGNATURE_CHARACTERS) * 3 // 4
         self._padding = secrets.token_urlsafe(token_bytes)  # as long, and as dense, as real ones
         self._serial = 0
+        self.revoked_up_to = 0  # the partner's, by serial
         # A partner token comes back with every exchange.
         self.read = lru_cache(maxsize=256)(self._read)
 
@@ -53,6 +54,10 @@ class Tokens:
         padding = self._padding[: max(0, self._claims_bytes - len(claims) - 2)]
         signed = TOKEN_MARK + _encode(f'{claims}{padding}"}}'.encode())
         return f"{signed}.{self._sign(signed)}"
+
+    def revoke_partners(self) -> None:
+        """Refuse every token that a partner was given so far."""
+        self.revoked_up_to = self._serial
 
     def _sign(self, signed: str) -> str:
         return _encode(hmac.digest(self._key, signed.encode(), "sha256"))

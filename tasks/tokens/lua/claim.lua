@@ -1,7 +1,8 @@
 -- ARGV: now, lease ms, want, lane, holder, rate, burst
 -- Takes permits for a call each, then as many due accounts of the lane, leased until now + lease.
 -- Renewals go by the earliest expiry; what was asked for, by the longest wait.
--- Returns {generation, first µs, spacing µs, wait µs, then for each account
+-- While the circuit is open returns {'open', 0, 0, wait µs}, or, to who may probe now,
+-- {'probe', 0, 0, 0, blame}. Else returns {generation, first µs, spacing µs, wait µs, then for each account
 -- {account, covered until, attempts, repeats, history, fingerprint, expiry when quarantined}}.
 local now, lease, want, lane = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local holder, rate, burst = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -42,6 +43,28 @@ local function by_expiry(due)
   return due
 end
 
+-- Where no hash is, it is dropped: one account's garbage must not keep the others from their turn.
+local function known(account)
+  local command = { 'HMGET', STATE .. account,
+    'attempts', 'repeats', 'history', 'fingerprint', 'expires_at' }
+  local kept = redis.pcall(unpack(command))
+  if not kept.err then return kept end
+  redis.call('DEL', STATE .. account)
+  return redis.call(unpack(command))
+end
+
+local function knock()
+  local probe_in = probe_due_in(now)
+  if not probe_in then return nil end
+  local pause = (tonumber(redis.call('HGET', LIMITER, 'paused_until')) or 0) - server_us()
+  local wait = math.max(probe_in * 1000, pause)
+  if wait > 0 then return { 'open', 0, 0, math.ceil(wait) } end
+  redis.call('HSET', CIRCUIT, 'probe_at', now + PROBER_LEASE_MS, 'prober', holder)
+  return { 'probe', 0, 0, 0, redis.call('HGET', CIRCUIT, 'blame') }
+end
+
+local turned_away = knock()
+if turned_away then return turned_away end
 local due = due_accounts(lane, now, lane == 'renew' and want + 1 or want)
 if #due == 0 then return { '0', 0, 0, 0 } end
 local granted, first, spacing, wait = reserve(lane, now, rate, burst, math.min(want, #due))
@@ -55,7 +78,6 @@ for i = 1, granted do
   local score = redis.call('ZSCORE', DUE, account)
   redis.call('HSET', CLAIMS, account, generation .. ' ' .. score .. ' ' .. holder)
   redis.call('ZADD', DUE, 'XX', in_lane_of(score, now + lease), account)
-  claim[#claim + 1] = { account, redis.call('ZSCORE', EXPIRY, account), unpack(redis.call('HMGET',
-    STATE .. account, 'attempts', 'repeats', 'history', 'fingerprint', 'expires_at')) }
+  claim[#claim + 1] = { account, redis.call('ZSCORE', EXPIRY, account), unpack(known(account)) }
 end
 return claim

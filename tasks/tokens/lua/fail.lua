@@ -13,7 +13,7 @@ for i = 2, #ARGV, 7 do
     redis.call('HDEL', CLAIMS, account)
     redis.call('ZADD', DUE, 'XX', in_lane_of(score, due_at), account)
     redis.call('SADD', FAILING, account)
-    redis.call('HINCRBY', key, 'attempts', 1)
+    add(key, 'attempts', 1)
     redis.call('HSET', key, 'repeats', ARGV[i + 4], 'is_final', ARGV[i + 5])
     note_attempt(account, now, reason)
     if ARGV[i + 6] == '1' and enter_quarantine(account, now) then

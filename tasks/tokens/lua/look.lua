@@ -1,18 +1,21 @@
 -- ARGV: now, name for new tickets, accounts per ticket, most tickets, lapse ms of a renewal's and
 -- of another's, longest follow-up ms, '1' for a sweep, lease of the discovery in ms or 0, holder, ids of its keys,
--- ms after which a silent worker counts as gone
+-- ms after which a silent worker counts as gone, the epoch that the holder remembers or ''
 -- One look at what is to be done. Registers the tickets that the due accounts of each lane lack,
 -- and returns {renew tickets, exchange tickets, follow-up ms, '1' to discover, rejections that are
--- held back, {run whose next wave may be due, …}, {worker, 'seen-at key-ids', …}, ripe run, …}.
--- Follow-up: where nothing is due but a run is open, one delayed ticket keeps it going.
+-- held back, {run whose next wave may be due, …}, {worker, 'seen-at key-ids', …},
+-- the epoch, 1 where the caller is to say that the data was lost, ripe run, …}.
+-- Follow-up: where nothing is due, or nobody may call, but a run is open, one delayed ticket keeps
+-- it going.
 local now, name, per_ticket = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local most, longest = tonumber(ARGV[4]), tonumber(ARGV[7])
-local number = 0
+local number, probe_in = 0, probe_due_in(now)
 
 local function top_up(lane, tickets, lapse)
   redis.call('ZREMRANGEBYSCORE', tickets, '-inf', now)
   local due = due_count(lane, now)
   local wanted = math.min(most, math.ceil(due / per_ticket))
+  if probe_in then wanted = lane == 'renew' and probe_in <= 0 and 1 or 0 end
   local missing = math.max(0, wanted - redis.call('ZCARD', tickets))
   for _ = 1, missing do
     number = number + 1
@@ -25,6 +28,7 @@ local function follow_up()
   local watch = redis.call('ZRANGE', RUNS, 0, 0, 'WITHSCORES')[2]
   if not watch then return 0 end
   local at = tonumber(watch)
+  if probe_in then at = math.min(at, now + probe_in) end
   local renewal = redis.call('ZRANGE', DUE, 0, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')[2]
   local asked = redis.call('ZRANGE', DUE, '(0', '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1, 'WITHSCORES')[2]
   if renewal then at = math.min(at, tonumber(renewal)) end
@@ -52,7 +56,7 @@ local function act_on_rejections()
 end
 
 local function tell_who_expired()
-  local since = tonumber(redis.call('HGET', FLEET, 'expired_until')) or now
+  local since = math.min(now, tonumber(redis.call('HGET', FLEET, 'expired_until')) or now)
   local expired = redis.call('ZRANGE', EXPIRY, '(' .. string.format('%.0f', since), now,
     'BYSCORE', 'LIMIT', 0, 100, 'WITHSCORES')
   for i = 1, #expired, 2 do emit('account.expired', 'account', expired[i]) end
@@ -64,16 +68,28 @@ local function tell_keys(holder, key_ids, silent)
   redis.call('HSET', WORKERS, holder, string.format('%.0f', now) .. ' ' .. key_ids)
   local kept = redis.call('HGETALL', WORKERS)
   for i = 1, #kept, 2 do
-    local seen_at = tonumber(string.match(kept[i + 1], '^%d+'))
+    local seen_at = tonumber(string.match(kept[i + 1], '^%d+ ') or 0)
     if seen_at + silent < now then redis.call('HDEL', WORKERS, kept[i]) end
   end
   return redis.call('HGETALL', WORKERS)
 end
 
+-- The epoch names this data. Who remembers another has seen the data lost; the first one says so.
+local function compare_epochs(remembered)
+  redis.call('SET', EPOCH, name, 'NX')
+  local epoch = redis.call('GET', EPOCH)
+  if remembered == '' or remembered == epoch
+      or redis.call('HGET', FLEET, 'lost_epoch') == remembered then return epoch, 0 end
+  redis.call('HSET', FLEET, 'lost_epoch', remembered, 'discovery_due_at', 0)
+  emit('store.lost')
+  return epoch, 1
+end
+
+local epoch, is_lost = compare_epochs(ARGV[13])
 local held_back = act_on_rejections()
 local renewals, renew = top_up('renew', RENEW_TICKETS, tonumber(ARGV[5]))
 local asked, exchange = top_up('exchange', EXCHANGE_TICKETS, tonumber(ARGV[6]))
-local delay = renewals + asked == 0 and follow_up() or 0
+local delay = (probe_in or renewals + asked == 0) and follow_up() or 0
 
 local discover, lease = '0', tonumber(ARGV[9])
 if ARGV[8] == '1' then
@@ -87,4 +103,5 @@ if ARGV[8] == '1' then
 end
 local waves = redis.call('ZRANGE', WAVES, '-inf', now, 'BYSCORE', 'LIMIT', 0, 20)
 local workers = tell_keys(ARGV[10], ARGV[11], tonumber(ARGV[12]))
-return { renew, exchange, delay, discover, held_back, waves, workers, unpack(ripe_runs(now)) }
+return { renew, exchange, delay, discover, held_back, waves, workers, epoch, is_lost,
+  unpack(ripe_runs(now)) }

@@ -3,16 +3,19 @@ local DUE, EXPIRY, CLAIMS, GENERATION, LIMITER = KEYS[1], KEYS[2], KEYS[3], KEYS
 local RUNS, RENEW_TICKETS, EXCHANGE_TICKETS, FOLLOW_UP = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local FORGOTTEN, ABSENT, FAILING, QUARANTINE, FLEET = KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
 local REJECTIONS, EVENTS, WAVES, PARTNER, PARTNER_LOCK = KEYS[15], KEYS[16], KEYS[17], KEYS[18], KEYS[19]
-local WORKERS = KEYS[20]
-local TOKEN, STATE, RUN = KEYS[21], KEYS[22], KEYS[23] -- prefixes; an id follows
+local WORKERS, CIRCUIT, EPOCH = KEYS[20], KEYS[21], KEYS[22]
+local TOKEN, STATE, RUN = KEYS[23], KEYS[24], KEYS[25] -- prefixes; an id follows
 
 local RUN_KEPT_MS = 48 * 3600 * 1000
 local ATTEMPTS_KEPT = '^%S+ ?%S*' -- of the history, before the newest
 local HORIZON_US, YIELDING_HORIZON_US, URGENT_HORIZON_US = 250000, 100000, 350000
+local LONGEST_PAUSE_US = 2 * 3600 * 1000000
 local FILL_LEASE_MS = 5000
 local EVENTS_KEPT = 10000
 local REJECTED_AGAIN_MS, REJECTIONS_WINDOW_MS, REJECTIONS_SHARE = 60000, 3600000, 0.05
 local SHARE = 0.8 -- of the rate, for a lane while the other has work too
+local PROBE_AFTER_MS = { upstream = 1000, credential = 5000, us = 5000 } -- doubled each time
+local LONGEST_PROBE_AFTER_MS, LONGEST_PROBE_WAIT_MS, PROBER_LEASE_MS = 60000, 3600000, 15000
 
 local function server_us()
   local time = redis.call('TIME')
@@ -22,6 +25,7 @@ end
 -- Generations never rewind, not even when Redis comes back without its last seconds.
 local function next_generation()
   local last = tonumber(redis.call('GET', GENERATION)) or 0
+  if not (last < 2 ^ 53) then last = 0 end -- no number that was given out here
   local generation = string.format('%.0f', math.max(last + 1, server_us()))
   redis.call('SET', GENERATION, generation)
   return generation
@@ -59,12 +63,49 @@ local counted = {} -- what this script adds to the fleet's totals
 
 local function count(total, by) counted[total] = (counted[total] or 0) + by end
 
+-- What stands there instead of a number is overwritten.
+local function add(key, field, by)
+  local answer = redis.pcall('HINCRBY', key, field, string.format('%.0f', by))
+  if type(answer) == 'table' then redis.call('HSET', key, field, string.format('%.0f', by)) end
+end
+
 local function write_counts()
-  for total, by in pairs(counted) do redis.call('HINCRBY', FLEET, total, string.format('%.0f', by)) end
+  for total, by in pairs(counted) do add(FLEET, total, by) end
 end
 
 local function emit(event, ...)
   redis.call('XADD', EVENTS, 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', event, ...)
+end
+
+-- While the circuit is open, nobody calls but one prober at a time. Returns how long until the
+-- next may, below zero if it is due; nil while the circuit is closed.
+local function probe_due_in(now)
+  local kept = redis.call('HMGET', CIRCUIT, 'blame', 'probe_at')
+  if not kept[1] and not kept[2] then return nil end
+  local probe_in = (tonumber(kept[2]) or math.huge) - now
+  if PROBE_AFTER_MS[kept[1]] and probe_in <= LONGEST_PROBE_WAIT_MS then return probe_in end
+  redis.call('DEL', CIRCUIT) -- garbage
+end
+
+local function tell_of_circuit(blame, upstreams, ours, ...)
+  emit(blame == 'upstream' and upstreams or ours, ...)
+end
+
+-- A credential that is refused stays so while the upstream is down, too. Returns 1 if this is new.
+local function open_circuit(blame, reason, now, wait)
+  local before = probe_due_in(now) and redis.call('HGET', CIRCUIT, 'blame')
+  if before and before ~= 'upstream' then blame = before end
+  add(CIRCUIT, 'trips', 1)
+  local trips = tonumber(redis.call('HGET', CIRCUIT, 'trips'))
+  local backed_off = PROBE_AFTER_MS[blame] * 2 ^ math.max(0, math.min(trips - 1, 16))
+  local probe_at = now + math.max(math.min(backed_off, LONGEST_PROBE_AFTER_MS), wait)
+  redis.call('HSET', CIRCUIT, 'blame', blame, 'reason', reason, 'probe_at',
+    string.format('%.0f', probe_at))
+  redis.call('HDEL', CIRCUIT, 'prober')
+  redis.call('HSETNX', CIRCUIT, 'opened_at', now)
+  if before == blame then return 0 end
+  tell_of_circuit(blame, 'upstream.failing', 'partner.suspended', 'reason', reason)
+  return 1
 end
 
 -- The index by expiry says until when an account is covered; below zero: never was, since then.
@@ -160,8 +201,8 @@ end
 local function ripe_runs(now)
   local ripe = {}
   for _, run in ipairs(redis.call('ZRANGE', RUNS, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)) do
-    local kept = redis.call('HMGET', RUN .. run, 'filling', 'deadline_at')
-    if not kept[2] then
+    local kept = redis.pcall('HMGET', RUN .. run, 'filling', 'deadline_at')
+    if not tonumber(kept[2]) then
       redis.call('ZREM', RUNS, run)
     else
       ripe[#ripe + 1] = run
@@ -177,21 +218,28 @@ end
 -- is still its token, no more than once a minute; the token stays until another replaces it. Where
 -- more than a twentieth of the fleet is rejected within an hour, the fault is not the tokens'.
 local function reject(account, generation, now)
-  local kept = redis.call('HMGET', STATE .. account, 'generation', 'rejected_at', 'attempts')
-  if kept[1] ~= generation then return 'late' end
-  if kept[2] and tonumber(kept[2]) + REJECTED_AGAIN_MS > now then return 'known' end
+  local kept = redis.pcall('HMGET', STATE .. account, 'generation', 'rejected_at', 'attempts')
+  if kept.err or kept[1] ~= generation then return 'late' end
+  if (tonumber(kept[2]) or 0) + REJECTED_AGAIN_MS > now then return 'known' end
   local since = tonumber(redis.call('HGET', FLEET, 'rejections_since')) or 0
   if since + REJECTIONS_WINDOW_MS <= now then
     redis.call('HSET', FLEET, 'rejections_since', now, 'rejections', 0)
   end
   local most = math.max(3, math.floor(redis.call('ZCARD', DUE) * REJECTIONS_SHARE))
-  if tonumber(redis.call('HGET', FLEET, 'rejections')) >= most then return 'held back' end
-  redis.call('HINCRBY', FLEET, 'rejections', 1)
+  local counted_so_far = tonumber(redis.call('HGET', FLEET, 'rejections')) or 0
+  if counted_so_far >= most then return 'held back' end
+  redis.call('HSET', FLEET, 'rejections', counted_so_far + 1)
   redis.call('HSET', STATE .. account, 'rejected_at', now)
   if not kept[3] and redis.call('HEXISTS', CLAIMS, account) == 0 then
     redis.call('ZADD', DUE, 'XX', now, account)
   end
   return 'accepted'
+end
+
+-- What is further ahead than any pause is not to be waited for: garbage, or a clock was set back.
+local function instant_us(kept, furthest)
+  local instant = tonumber(kept) or 0
+  return instant <= furthest and instant or 0
 end
 
 -- GCRA with reservations: grants up to `want` instants within the horizon.
@@ -202,6 +250,7 @@ end
 local function reserve(lane, now_ms, rate, burst, want)
   local now = server_us()
   local spacing = 1000000 / rate
+  local furthest = now + LONGEST_PAUSE_US + 2 * spacing
   local other = lane == 'renew' and 'exchange' or 'renew'
   local is_contested = #due_accounts(other, now_ms, 1) > 0
   local horizon = math.max(HORIZON_US, spacing)
@@ -210,12 +259,12 @@ local function reserve(lane, now_ms, rate, burst, want)
 
   local meter, metered_spacing = lane .. '_next_at', spacing / SHARE
   local kept = redis.call('HMGET', LIMITER, 'next_at', 'paused_until', meter)
-  local first = math.max(tonumber(kept[1]) or 0, now - burst * spacing)
-  first = math.max(first, tonumber(kept[2]) or 0)
+  local first = math.max(instant_us(kept[1], furthest), now - burst * spacing)
+  first = math.max(first, instant_us(kept[2], furthest))
   local room = math.floor((now + horizon - first) / spacing) + 1
   local granted = math.min(want, room, math.max(1, math.floor(rate * HORIZON_US / 1000000)))
   local opens_in = first - now - horizon
-  local metered = math.max(tonumber(kept[3]) or 0, now)
+  local metered = math.max(instant_us(kept[3], furthest), now)
   if is_contested then
     granted = math.min(granted, math.floor((now + horizon - metered) / metered_spacing) + 1)
     opens_in = math.max(opens_in, metered - now - horizon)

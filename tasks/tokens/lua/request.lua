@@ -54,6 +54,7 @@ for i = 4, #ARGV do
     end
   end
 end
+if is_retry and probe_due_in(now) then redis.call('HSET', CIRCUIT, 'probe_at', now) end
 watch_filling(run, now)
 write_counts()
 return redis.call('SCARD', key .. ':open')
