@@ -7,13 +7,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from .ids import PARTNER_ID
+from .secrecy import NeverPickled
 from .urls import UpstreamUrl
 
 TokenKind = Literal["exchange", "account"]
 Audience = Literal["partner", "account"]
 
 
-class Partner(BaseModel):
+class Partner(NeverPickled, BaseModel):
     """One partner's credential and limits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

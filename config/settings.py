@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from .errors import InputError, SettingsError
 from .ids import PARTNER_ID, checked_partner_id
 from .partners import Audience, Partner, TokenKind, read_partners, secret_files
+from .secrecy import NeverPickled
 from .urls import CaFile, RedisServerUrl, RedisUrl, UpstreamUrl
 
 PREFIX = "SUBTOKENS_"
@@ -53,7 +54,7 @@ class DeploymentSettings(BaseSettings):
     )
 
 
-class StoreSettings(DeploymentSettings):
+class StoreSettings(NeverPickled, DeploymentSettings):
     """What a reader of tokens needs: the store, the key and the partner."""
 
     partners_file: Path | None = Field(

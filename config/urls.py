@@ -11,9 +11,11 @@ from pydantic import AfterValidator, SecretStr
 from redis import Redis
 from redis.exceptions import RedisError
 
+from .secrecy import NeverPickled
+
 
 @dataclass(frozen=True, slots=True, repr=False)  # its URL may hold a password
-class StoreAddress:
+class StoreAddress(NeverPickled):
     """Where the store is: one server, one that sentinels name, or a cluster."""
 
     url: str  # of the server, or of the first node
