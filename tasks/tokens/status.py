@@ -8,6 +8,8 @@ from itertools import islice, pairwise
 from typing import Any, cast
 
 from ...config.schedule import SWEEP_INTERVAL_SECONDS
+from .key_use import live_workers
+from .lanes import LANES
 from .record import instant_of
 from .store import TokenStore, last_outcome, number_of, text_of
 
@@ -28,16 +30,19 @@ class FleetStatus:
     quarantined: dict[str, int]  # by reason; those whose token still lives are fresh or stale too
     expiring: dict[str, int]  # valid tokens by how long they live; "later" is beyond the longest
     due: int  # wait for a worker now
+    due_by_lane: dict[str, int]
     overdue: int  # of them, renewals that two sweeps have not brought to a worker
     claimed: int  # being exchanged now
     failing: int  # last attempt failed
     oldest_due_seconds: float  # 0 if none is due
+    oldest_due_seconds_by_lane: dict[str, float]
     catch_up_seconds: float  # until what is due is done, by the rate limit
     next_expiry_at: datetime | None
     last_sweep_at: datetime | None
     last_discovery_at: datetime | None
     held_back: int  # accounts that Dintero no longer lists, too many to drop without a word
     open_runs: int
+    workers_alive: int  # processes that have looked at the fleet lately
     paused_seconds: float  # nobody calls Dintero for that long
     pause_reason: str  # of the pause now, or the last one
     barred_by: str  # whose fault it is that nobody calls but a prober: upstream, credential, us
@@ -86,6 +91,7 @@ async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetSt
         pipe.zcard(keys.runs)
         pipe.hmget(keys.limiter, ["paused_until", "pause_reason"])
         pipe.hmget(keys.circuit, ["blame", "opened_at", "probe_at", "reason"])
+        pipe.hgetall(keys.workers)
         pipe.hgetall(keys.fleet)
         for start, end in pairwise(edges):
             pipe.zcount(keys.expiry, f"({start}", end)
@@ -93,12 +99,16 @@ async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetSt
         (
             enrolled, expired, never, renewals, asked, overdue, claimed, failing,
             oldest, longest_asked, expiring, runs,
-            (paused_until, pause_reason), (blame, opened_at, probe_at, why), kept, *buckets,
+            (paused_until, pause_reason), (blame, opened_at, probe_at, why),
+            workers, kept, *buckets,
         ) = await pipe.execute()  # fmt: skip
     horizon = [a + b for a, b in zip(buckets[::2], buckets[1::2], strict=True)]
     stale = await _stale(store, now)
     server_seconds = await store.scripts.server_seconds()  # pauses are told in its clock
-    waits = [now - abs(score) for _, score in [*oldest, *longest_asked]]
+    waits = [
+        max([0.0, *(now - abs(score) for _, score in found)]) / 1000
+        for found in (oldest, longest_asked)
+    ]
     fleet = {text_of(name): number_of(value) for name, value in kept.items()}
     uncovered = await _gap_seconds(store, keys.expiry, 0, now, now)
     onboarding = await _gap_seconds(store, keys.expiry, "-inf", "(0", now)
@@ -113,16 +123,19 @@ async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetSt
         quarantined=await _quarantined(store),
         expiring=dict(zip([*HORIZON_SECONDS, "later"], horizon, strict=True)),
         due=renewals + asked,
+        due_by_lane=dict(zip(LANES, (renewals, asked), strict=True)),
         overdue=overdue,
         claimed=claimed,
         failing=failing,
-        oldest_due_seconds=max([0.0, *waits]) / 1000,
+        oldest_due_seconds=max(waits),
+        oldest_due_seconds_by_lane=dict(zip(LANES, waits, strict=True)),
         catch_up_seconds=(renewals + asked) / accounts_per_second,
         next_expiry_at=_instant(expiring[0][1]) if expiring else None,
         last_sweep_at=_instant(fleet.get("swept_at")),
         last_discovery_at=_instant(fleet.get("discovered_at")),
         held_back=fleet.get("held_back", 0),
         open_runs=runs,
+        workers_alive=len(live_workers(workers.items(), now)),
         paused_seconds=max(
             0.0,
             number_of(paused_until) / 1e6 - server_seconds,

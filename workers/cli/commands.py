@@ -16,6 +16,7 @@ from .doctor import doctor
 from .ensure import ensure
 from .exchange import exchange
 from .keys import keys
+from .monitor import monitor
 from .show import explain, token
 from .status import status
 from .try_out import demo, sandbox
@@ -50,6 +51,7 @@ cli.command()(up)
 cli.command()(exchange)
 cli.command()(ensure)
 cli.command()(status)
+cli.command()(monitor)
 cli.command()(explain)
 cli.command()(token)
 cli.command()(doctor)
