@@ -8,16 +8,6 @@ from .schedule import beat_schedule
 from .settings import Settings
 from .urls import celery_address
 
-SWEEP_QUEUE = "subtokens.sweep"
-RENEW_QUEUE = "subtokens.renew"
-EXCHANGE_QUEUE = "subtokens.exchange"
-# What is over soon is taken in turn with the exchange queue's tickets, and not after them all.
-ACCOUNTS_QUEUE = "subtokens.accounts"
-# As two kinds of workers take them: renewals wait for nobody, and the rest is as many as you like.
-RENEWER_QUEUES = (SWEEP_QUEUE, RENEW_QUEUE)
-WORKER_QUEUES = (EXCHANGE_QUEUE, ACCOUNTS_QUEUE)
-QUEUES = RENEWER_QUEUES + WORKER_QUEUES
-
 
 def celery_configuration(settings: Settings) -> dict[str, Any]:
     """Celery's settings for our own app; other people's apps keep theirs.

@@ -7,13 +7,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from .ids import PARTNER_ID
+from .secrecy import NeverPickled
 from .urls import UpstreamUrl
 
 TokenKind = Literal["exchange", "account"]
 Audience = Literal["partner", "account"]
 
 
-class Partner(BaseModel):
+class Partner(NeverPickled, BaseModel):
     """One partner's credential and limits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -54,7 +55,7 @@ def read_partners(file: Path, defaults: dict[str, Any]) -> tuple[Partner, ...]:
     """  # noqa: D205 - one sentence
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{file} cannot be read as TOML: {type(error).__name__}") from None
     entries = content.get("partner")
     if not isinstance(entries, list) or not entries or set(content) != {"partner"}:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from .queues import SWEEP_QUEUE
+
 SWEEP_INTERVAL_SECONDS = 1.0
 
 
@@ -14,6 +16,6 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
         "renew-due-tokens": {
             "task": "subtokens.renew_due",
             "schedule": SWEEP_INTERVAL_SECONDS,
-            "options": {"expires": SWEEP_INTERVAL_SECONDS, "queue": "subtokens.sweep"},
+            "options": {"expires": SWEEP_INTERVAL_SECONDS, "queue": SWEEP_QUEUE},
         }
     }

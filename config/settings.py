@@ -21,10 +21,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from .errors import InputError, SettingsError
 from .ids import PARTNER_ID, checked_partner_id
 from .partners import Audience, Partner, TokenKind, read_partners, secret_files
+from .secrecy import NeverPickled
 from .urls import CaFile, RedisServerUrl, RedisUrl, UpstreamUrl
 
 PREFIX = "SUBTOKENS_"
-S = TypeVar("S", bound="StoreSettings")
+S = TypeVar("S", bound="DeploymentSettings")
 _KEYS_MEANING = (
     "id:base64 of 32 random bytes, several by comma; the first seals, all open. "
     "Make one: echo k1:$(openssl rand -base64 32)"
@@ -39,12 +40,22 @@ def _encodable(value: SecretStr) -> SecretStr:
     return value
 
 
-class StoreSettings(BaseSettings):
-    """What a reader of tokens needs: the store, the key and the partner."""
+class DeploymentSettings(BaseSettings):
+    """Which of several deployments this is."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
     )
+
+    namespace: str = Field(
+        default="subtokens",
+        pattern=r"^[A-Za-z0-9_.-]{1,40}$",
+        description="prefix of every key and queue, so that two deployments can share a Redis",
+    )
+
+
+class StoreSettings(NeverPickled, DeploymentSettings):
+    """What a reader of tokens needs: the store, the key and the partner."""
 
     partners_file: Path | None = Field(
         default=None,
@@ -58,11 +69,6 @@ class StoreSettings(BaseSettings):
     store_url: RedisUrl = Field(
         default=SecretStr("redis://127.0.0.1:6379/1"),
         description="Redis that keeps the tokens; give it noeviction and an append-only file",
-    )
-    namespace: str = Field(
-        default="subtokens",
-        pattern=r"^[A-Za-z0-9_.-]{1,40}$",
-        description="prefix of every key, so that two deployments can share a Redis",
     )
     reader_keys: SecretStr = Field(
         default=SecretStr(""),
@@ -126,7 +132,8 @@ class StoreSettings(BaseSettings):
         chosen = partner_id or self.partner_id or (known[0] if len(known) == 1 else None)
         if chosen is None:
             among = f"of {', '.join(known)}" if known else f"or set {PREFIX}PARTNER_ID"
-            raise InputError(f"which partner is meant? name one {among}")
+            named = "by partner_id=, or by --partner before a command's name"
+            raise InputError(f"which partner is meant? name one {among}, {named}")
         if checked_partner_id(chosen) not in known and known:
             raise InputError(
                 f"partner {chosen} is not configured here; known are: {', '.join(known)}"
@@ -316,7 +323,7 @@ def load(kind: type[S]) -> S:
         raise SettingsError([line for text in told for line in text.splitlines()]) from None
 
 
-def _problem(kind: type[StoreSettings], item: object) -> str:
+def _problem(kind: type[DeploymentSettings], item: object) -> str:
     assert isinstance(item, dict)  # noqa: S101 - pydantic's ErrorDetails
     message = str(item["msg"]).removeprefix("Value error, ")
     if not item["loc"]:

@@ -4,14 +4,18 @@ import os
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Annotated
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from typing import Annotated, Any
+from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
 
 from pydantic import AfterValidator, SecretStr
+from redis import Redis
+from redis.exceptions import RedisError
+
+from .secrecy import NeverPickled
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # its URL may hold a password
-class StoreAddress:
+class StoreAddress(NeverPickled):
     """Where the store is: one server, one that sentinels name, or a cluster."""
 
     url: str  # of the server, or of the first node
@@ -61,7 +65,14 @@ def _parts(value: str) -> SplitResult:
     return parts
 
 
-def celery_address(value: str) -> tuple[str, dict[str, str]]:
+def sentinel_access(address: StoreAddress) -> dict[str, str]:
+    """Who logs in to the sentinels themselves: the URL's sentinel_username, sentinel_password."""
+    given = dict(parse_qsl(urlsplit(address.url).query))
+    names = {name: f"sentinel_{name}" for name in ("username", "password")}
+    return {name: given[of_url] for name, of_url in names.items() if of_url in given}
+
+
+def celery_address(value: str) -> tuple[str, dict[str, Any]]:
     """A URL as Celery takes it, and the options of its transport beside."""
     address = store_address(value)
     if not address.kind:
@@ -72,7 +83,9 @@ def celery_address(value: str) -> tuple[str, dict[str, str]]:
     ports = (port for _, port in address.nodes)
     each = zip(hosts, ports, strict=True)
     urls = (f"sentinel://{access}{at}{host}:{port}{first.path}" for host, port in each)
-    return ";".join(urls), {"master_name": address.master}
+    access_to_them = sentinel_access(address)
+    more = {"sentinel_kwargs": access_to_them} if access_to_them else {}
+    return ";".join(urls), {"master_name": address.master, **more}
 
 
 def _broker_url(value: SecretStr) -> SecretStr:
@@ -112,6 +125,10 @@ def _redis_url(value: SecretStr) -> SecretStr:
     address = store_address(value.get_secret_value())
     if _parts(address.url).scheme != "unix":
         _redis_server_url(SecretStr(address.url))
+    try:
+        Redis.from_url(address.url).connection_pool.make_connection()  # which does not connect
+    except (ValueError, TypeError, RedisError):
+        raise ValueError("has an option behind its ? that redis-py does not know or take") from None
     return value
 
 

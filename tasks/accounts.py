@@ -8,10 +8,10 @@ from typing import Any
 from celery import Celery, Task, shared_task
 from redis.exceptions import RedisError
 
-from ..config.celeryconfig import ACCOUNTS_QUEUE, SWEEP_QUEUE
 from ..config.errors import InputError
 from ..config.ids import checked_account_id
 from ..config.logs import log
+from ..config.queues import ACCOUNTS_QUEUE, SWEEP_QUEUE
 from .dintero.client import pages_of_accounts
 from .dintero.errors import Blame, DinteroError, UnauthorizedError
 from .dintero.wire import ListedAccount

@@ -5,7 +5,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from ..config.celeryconfig import SWEEP_QUEUE
+from ..config.queues import SWEEP_QUEUE
 from .runtime import runtime
 from .tokens.selection import Selection
 from .waiting import WaitingTask, judge_by, share_of, wait_for_run

@@ -7,10 +7,10 @@ from typing import Any, TypeGuard
 from celery import Task, shared_task
 from kombu.utils.json import dumps
 
-from ..config.celeryconfig import ACCOUNTS_QUEUE
 from ..config.durations import seconds_of
 from ..config.errors import InputError
 from ..config.ids import checked_account_id, checked_run_id
+from ..config.queues import ACCOUNTS_QUEUE
 from .exchange import STEP
 from .look import release
 from .runtime import runtime

@@ -8,8 +8,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.utils.json import loads
 
-from ..config.celeryconfig import ACCOUNTS_QUEUE, EXCHANGE_QUEUE, RENEW_QUEUE
 from ..config.logs import log
+from ..config.queues import ACCOUNTS_QUEUE, EXCHANGE_QUEUE, RENEW_QUEUE
 from .fleet import Fleet
 from .runtime import runtime
 from .tokens.errors import SealError

@@ -4,10 +4,10 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from ..config.celeryconfig import SWEEP_QUEUE
 from ..config.errors import InputError
 from ..config.ids import checked_account_id
 from ..config.logs import log
+from ..config.queues import SWEEP_QUEUE
 from .look import alarm_of_rejections, look
 from .runtime import runtime
 
@@ -26,9 +26,9 @@ def reject(
     process = runtime()
     fleet = process.fleet(partner_id)
     checked = checked_account_id(account_id, fleet.partner.partner_id)
-    if not isinstance(generation, int):
+    if not str(generation).isdecimal():
         raise InputError(f"generation {generation!r:.40} is none: pass that of the refused record")
-    verdict = process.call(fleet.store.reject(checked, generation))
+    verdict = process.call(fleet.store.reject(checked, int(generation)))
     log.info("token.rejected", account_id=checked, generation=generation, verdict=verdict)
     if verdict == "held back":
         alarm_of_rejections(fleet, 1)

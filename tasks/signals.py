@@ -6,8 +6,8 @@ from typing import Any
 from celery import Celery, bootsteps
 from celery.signals import celeryd_after_setup, worker_init
 
-from ..config.celeryconfig import QUEUES, SWEEP_QUEUE
 from ..config.logs import log
+from ..config.queues import QUEUES, SWEEP_QUEUE
 from ..config.schedule import SWEEP_INTERVAL_SECONDS
 
 TASKS, WATCH = "subtokens.tasks", "subtokens.watch_runs"

@@ -6,8 +6,8 @@ from typing import Any
 from celery import Task, shared_task
 from redis.exceptions import RedisError
 
-from ..config.celeryconfig import SWEEP_QUEUE
 from ..config.logs import log
+from ..config.queues import SWEEP_QUEUE
 from .fleet import Fleet
 from .look import look
 from .runtime import runtime

@@ -27,7 +27,7 @@ from .runtime import runtime
 from .tokens.runs import RunSummary
 from .tokens.selection import Selection
 
-_LONGEST_SECONDS = 86_400
+LONGEST_TIMEOUT_SECONDS = 86_400
 # A store that is away for so long fails the step; until then it asks again, and nothing is lost.
 _OUTAGE_SECONDS, _ASK_AGAIN_SECONDS = 30.0, 0.5
 NOBODY_ENROLLED = "no account is enrolled: discover or import some first"
@@ -81,10 +81,12 @@ def wait_for_run(
     Where it returns True, it is called once more when those accounts are done. Raises Ignore while
     the run goes on, InputError for a bad `timeout_seconds` or task id, and what the two raise.
     """
-    if not (isinstance(timeout_seconds, int | float) and 0 < timeout_seconds <= _LONGEST_SECONDS):
+    if not (
+        isinstance(timeout_seconds, int | float) and 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS
+    ):
         raise InputError(
             f"timeout {timeout_seconds!r:.40} must be more than 0 and at most "
-            f"{_LONGEST_SECONDS} seconds"
+            f"{LONGEST_TIMEOUT_SECONDS} seconds"
         )
     request = task.request  # of this thread; what runs in the event loop's would see none
     if request.id is None or request.is_eager:

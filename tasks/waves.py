@@ -9,9 +9,9 @@ from celery.canvas import Signature
 from kombu.exceptions import OperationalError
 from kombu.utils.json import loads
 
-from ..config.celeryconfig import ACCOUNTS_QUEUE
 from ..config.ids import checked_account_id
 from ..config.logs import log
+from ..config.queues import ACCOUNTS_QUEUE
 from .fleet import Fleet
 from .tokens.errors import SealError
 

@@ -9,9 +9,9 @@ from typing import Any
 from celery import Celery, Task, shared_task
 from redis.exceptions import RedisError
 
-from ..config.celeryconfig import EXCHANGE_QUEUE, SWEEP_QUEUE
 from ..config.errors import InputError
 from ..config.logs import log
+from ..config.queues import EXCHANGE_QUEUE, SWEEP_QUEUE
 from .dintero.errors import DinteroError
 from .fleet import Fleet
 from .look import look, release

@@ -3,9 +3,11 @@
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from redis.asyncio import Redis
 
@@ -21,9 +23,14 @@ KEYS = "k1:Q0FOQVJZLW1hc3Rlci1rZXktb2YtMzItYnl0ZXMtISE="
 CANARY_SECRET = "CANARY-client-secret"
 
 # A busy machine makes an example slow; that is no fault of the rule it tries.
-hypothesis_settings.register_profile("patient", deadline=None)
+hypothesis_settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 hypothesis_settings.load_profile("patient")
 
+# The names of queues are read once: not from the developer's .env, and before tests move.
+os.environ["SUBTOKENS_NAMESPACE"] = "subtokens"
+import_module("subtokens.config.queues")
 for _name in [name for name in os.environ if name.startswith("SUBTOKENS_")]:
     del os.environ[_name]
 

@@ -9,9 +9,10 @@ import structlog
 from celery import Celery
 from celery.signals import celeryd_after_setup, setup_logging, task_postrun, task_prerun
 
-from ..config.celeryconfig import QUEUES, celery_configuration
+from ..config.celeryconfig import celery_configuration
 from ..config.errors import SettingsError
 from ..config.logs import configure_logging
+from ..config.queues import QUEUES
 from ..config.settings import Settings, load
 from .health import leave_signs_of_beat, leave_signs_of_worker
 from .stopping import end_tickets_on_term

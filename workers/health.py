@@ -77,8 +77,8 @@ def leave_signs_of_beat(folder: Path) -> None:
 
 def _send_pulses(consumer: Any) -> None:  # noqa: ANN401 - Celery's worker
     """Send a task that every worker of ours knows through the broker into a pool process."""
-    from ..config.celeryconfig import QUEUES
     from ..config.logs import log
+    from ..config.queues import QUEUES
     from ..tasks.signals import WATCH
 
     ours = [name for name in QUEUES if name in consumer.app.amqp.queues.consume_from]

@@ -35,16 +35,17 @@ class UntrustedCertificateError(httpx.ConnectError):
 
 
 class _Transport(AiohttpTransport):
-    """Turns two errors of aiohttp into httpx's, as AiohttpTransport does not.
+    """Turns errors of aiohttp into httpx's, as AiohttpTransport does not.
 
-    That for what is no HTTP would show the request's headers in its repr, and a certificate that
-    cannot be verified would pass for a timeout.
+    That for what is no HTTP would show the request's headers in its repr, a certificate that
+    cannot be verified would pass for a timeout, and a reason phrase that is not UTF-8 text falls
+    over.
     """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         try:
             return await super().handle_async_request(request)
-        except aiohttp.ClientResponseError as error:
+        except (aiohttp.ClientResponseError, UnicodeEncodeError) as error:
             raise httpx.RemoteProtocolError(type(error).__name__) from None
         except httpx.TransportError as error:
             if isinstance(error.__cause__, aiohttp.ClientConnectorCertificateError):

@@ -10,13 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
 
+from ...config.secrecy import NeverPickled
 from .errors import InvalidAnswerError
 
 TEN_YEARS_SECONDS = 315_360_000
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
 
 
-class TokenAnswer(BaseModel):
+class TokenAnswer(NeverPickled, BaseModel):
     """AccessToken: what the three token endpoints answer with.
 
     Strict: an `expires_in` that is text, zero, negative or beyond ten years is refused. A bearer

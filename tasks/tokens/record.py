@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
 
+from ...config.secrecy import NeverPickled
+
 _LAST_MS = 253_402_300_799_000  # the end of the year 9999
 
 
@@ -16,7 +18,7 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenRecord:
+class TokenRecord(NeverPickled):
     """One token with its instants, in milliseconds since 1970 UTC; its repr hides the token.
 
     `generation` rises with every exchange of a partner, so that of two records of an account the

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from ...config.secrecy import NeverPickled
 from .errors import SealError
 from .record import Kind, TokenRecord
 
@@ -25,7 +26,7 @@ NONCE_BYTES = 12
 _HEADER = struct.Struct(">BBQqqqB")
 
 
-class Opener:
+class Opener(NeverPickled):
     """Opens the records of one partner, with keys of its own alone: `derived_keys` gives them."""
 
     def __init__(

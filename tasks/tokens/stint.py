@@ -22,7 +22,7 @@ from .limiter import DEFAULT_PAUSE_SECONDS, Limiter, Rate, keep_appointment
 from .prober import Prober
 from .record import TokenRecord
 from .renewal import attempt_limit_seconds, unchanged_due_ms
-from .store import Claimed, Failure, TokenStore
+from .store import Claim, Claimed, Failure, TokenStore
 
 _FLUSH_AFTER_SECONDS = 0.05
 
@@ -115,9 +115,7 @@ class Stint:
                 continue
             with suppress(CircuitOpenError):  # the claim says what is to be done then
                 await self._exchanger.partner_token.get()
-            claim = await self._store.claim(
-                min(room, pace.batch_size), pace.lease_seconds, self._rate, self._lane
-            )
+            claim = await self._claim(min(room, pace.batch_size))
             if claim.probe_for:
                 await self._prober.try_again(claim.probe_for)
                 continue
@@ -141,6 +139,18 @@ class Stint:
                 await self._next_progress()
             else:
                 return
+
+    async def _claim(self, most: int) -> Claim:
+        """Cancelled in the middle, it waits for what Redis gave, to hand it back."""
+        claiming = asyncio.create_task(
+            self._store.claim(most, self._pace.lease_seconds, self._rate, self._lane)
+        )
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            claim = await claiming
+            self._spared += [(one.account_id, claim.generation) for one in claim.accounts]
+            raise
 
     async def _exchange_at(self, instant: float, claimed: Claimed, generation: int) -> None:
         try:

@@ -21,7 +21,7 @@ from celery.canvas import Signature
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from subtokens.config.celeryconfig import RENEWER_QUEUES, WORKER_QUEUES
+from subtokens.config.queues import RENEWER_QUEUES, WORKER_QUEUES
 from subtokens.config.settings import PREFIX, Settings
 from subtokens.tasks.exchange import fan_out
 from subtokens.tasks.tokens.keys import PartnerKeys

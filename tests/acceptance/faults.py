@@ -7,14 +7,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from itertools import count
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
+from urllib.parse import urlsplit
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from subtokens.workers.processes import Child
 
 from .conftest import Site, Upstream, account_ids, await_ready, eventually
-from .invariants import Invariants, Verdict, Watcher
+from .invariants import ENROLLED_SECONDS, Invariants, Verdict, Watcher
 from .proxy import FaultProxy
 from .test_steps_end_in_time import children
 
@@ -28,35 +30,32 @@ TIMES = {
 }
 LASTS_SECONDS = 2.5
 POOL = 2
+T = TypeVar("T")
 
 
 class Deployment:
     """Two workers that take everything, and a beat, behind proxies to Redis and to the sandbox."""
 
-    def __init__(
-        self, folder: Path, accounts: int, lifetime_seconds: int, *, append_only: bool = True
-    ) -> None:
-        self._folder, self._append_only = folder, append_only
+    def __init__(self, folder: Path, accounts: int, lifetime_seconds: int) -> None:
+        self._folder, self._number = folder, count(1)
         self.accounts = account_ids(1, accounts)
         self.upstream = Upstream(
             accounts=accounts, lifetime_seconds=lifetime_seconds, latency_seconds=0.1
         )
-        self._stack, self._number = ExitStack(), count(1)
 
     def __enter__(self) -> Self:
-        enter = self._stack.enter_context
+        with ExitStack() as stack:
+            self._start(stack.enter_context)
+            self._stack = stack.pop_all()
+        return self
+
+    def _start(self, enter: Callable[[AbstractContextManager[T]], T]) -> None:
         enter(self.upstream)
-        self.to_upstream = enter(
-            FaultProxy(int(self.upstream.base_url.split(":")[2].split("/")[0]))
-        )
-        self.site = site = enter(
-            Site(
-                self._folder,
-                f"http://127.0.0.1:{self.to_upstream.port}/v1",
-                append_only=self._append_only,
-                **TIMES,
-            )
-        )
+        port = urlsplit(self.upstream.base_url).port
+        assert port
+        self.to_upstream = enter(FaultProxy(port))
+        base_url = f"http://127.0.0.1:{self.to_upstream.port}/v1"
+        self.site = site = enter(Site(self._folder, base_url, append_only=True, **TIMES))
         self.to_redis = enter(FaultProxy(site.server.port))
         for name, database in (("BROKER", 0), ("STORE", 1)):
             url = f"redis://127.0.0.1:{self.to_redis.port}/{database}"
@@ -73,8 +72,7 @@ class Deployment:
             told=lambda: self.invariants.missing(everyone) + self.said(),
             within=60,
         )
-        eventually(lambda: self.watcher.enrolled_for(2.0) == everyone)
-        return self
+        eventually(lambda: self.watcher.enrolled_for(ENROLLED_SECONDS) == everyone)
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
@@ -128,7 +126,7 @@ class Deployment:
         self.site.server.append_only = keeps_data
         self.site.server.kill()
         self.site.server.start()
-        if not keeps_data and self._append_only:  # for the next one
+        if not keeps_data:  # for the next one
             self.admin.config_set("appendonly", "yes")
             eventually(lambda: not self.admin.info("persistence")["aof_rewrite_in_progress"])
 
@@ -162,8 +160,15 @@ def during(begin: Callable[[Deployment], AbstractContextManager[None]]) -> "Faul
     return fault
 
 
-def sleep_redis(deployment: Deployment) -> None:
-    deployment.admin.execute_command("DEBUG", "SLEEP", LASTS_SECONDS)
+def freeze_redis(deployment: Deployment) -> None:
+    try:
+        deployment.admin.execute_command("DEBUG", "SLEEP", LASTS_SECONDS)
+    except ResponseError:  # Redis 7 has to be told at its start that it may
+        os.kill(deployment.site.server.pid, signal.SIGSTOP)
+        try:
+            last()
+        finally:
+            os.kill(deployment.site.server.pid, signal.SIGCONT)
 
 
 def pause_clients(deployment: Deployment) -> None:
@@ -188,14 +193,14 @@ def fill_memory(deployment: Deployment) -> None:
 
 Fault = Callable[[Deployment], None]
 # Of processes and of Redis
-LOSS = "redis killed, data lost"
+RESTART, LOSS = "redis killed, data kept", "redis killed, data lost"
 OURS: dict[str, Fault] = {
     "pool child killed": Deployment.kill_pool_child,
     "worker killed": Deployment.kill_worker,
     "beat killed": Deployment.kill_beat,
-    "redis killed, data kept": lambda deployment: deployment.kill_redis(keeps_data=True),
+    RESTART: lambda deployment: deployment.kill_redis(keeps_data=True),
     LOSS: lambda deployment: deployment.kill_redis(keeps_data=False),
-    "redis frozen (DEBUG SLEEP)": sleep_redis,
+    "redis frozen (DEBUG SLEEP)": freeze_redis,
     "redis paused (CLIENT PAUSE)": pause_clients,
     "redis full": fill_memory,
     "connections cut (CLIENT KILL)": kill_clients,

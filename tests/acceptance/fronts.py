@@ -2,8 +2,8 @@
 
 import re
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import create_connection
@@ -15,17 +15,22 @@ from urllib.error import HTTPError
 
 @contextmanager
 def http_front(
-    base_url: str, answers: Mapping[str, int] | None = None, date_shift_seconds: float = 0
+    base_url: str,
+    answers: Mapping[str, int | Callable[[bytes], tuple[int, bytes]]] | None = None,
+    date_shift_seconds: float = 0,
 ) -> Iterator[str]:
-    """An upstream that answers paths ending so with these statuses; its Date may be off."""
+    """An upstream that answers paths ending so with these statuses; its Date may be off.
+
+    A function instead of a status makes status and body of the request's body.
+    """
 
     class Front(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             path = self.path.partition("?")[0]
-            for end, status in (answers or {}).items():
+            for end, answer in (answers or {}).items():
                 if path.endswith(end):
-                    return self.answer(status, b"{}")
+                    return self.answer(*(answer(body) if callable(answer) else (answer, b"{}")))
             request = urllib.request.Request(
                 base_url.removesuffix("/v1") + self.path,
                 data=body or None,
@@ -46,8 +51,9 @@ def http_front(
             self.send_header("Content-Length", str(len(body)))
             if 300 <= status < 400:
                 self.send_header("Location", base_url)
-            self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):  # whoever asked was killed
+                self.end_headers()
+                self.wfile.write(body)
 
         def date_time_string(self, timestamp: float | None = None) -> str:
             return formatdate(time() + date_shift_seconds, usegmt=True)

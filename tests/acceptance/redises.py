@@ -35,8 +35,9 @@ def free_port() -> int:
 class Redises:
     """Servers on loopback, each with a folder of its own; a context that ends them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, password: str = "") -> None:
         folder.mkdir()
+        self._password = password  # of each server, and of what it is a replica of
         self._folder, self._stack, self._binary = folder, ExitStack(), str(find_server())
         self.servers: dict[int, Child] = {}
 
@@ -51,6 +52,8 @@ class Redises:
         port = free_port()
         home = self._folder / str(port)
         home.mkdir()
+        if self._password:
+            conf += f"requirepass {self._password}\n"
         (home / "redis.conf").write_text(f'bind 127.0.0.1\nport {port}\ndir "{home}"\n{conf}')
         command = [self._binary, str(home / "redis.conf"), *options]
         child = Child(command, dict(os.environ), home / "log")
@@ -59,11 +62,13 @@ class Redises:
         eventually(lambda: self.ask(port, "PING"), told=child.said)
         return port
 
-    @staticmethod
-    def ask(port: int, *command: str | int) -> Any:
+    def ask(self, port: int, *command: str | int) -> Any:
         """What it answers, or None where it does not."""
         try:
-            with Redis(port=port, socket_timeout=2, decode_responses=True) as client:
+            access = self._password or None
+            with Redis(
+                port=port, password=access, socket_timeout=2, decode_responses=True
+            ) as client:
                 return client.execute_command(*command)
         except RedisError:
             return None
@@ -73,13 +78,16 @@ class Watched(Redises):
     """A master, a replica and three sentinels that take one second to find the master dead."""
 
     def __enter__(self) -> Self:
-        self.master = self.start('save ""\n')
-        self.replica = self.start(f'save ""\nreplicaof 127.0.0.1 {self.master}\n')
+        access = f"masterauth {self._password}\n" if self._password else ""
+        self.master = self.start(f'save ""\n{access}')
+        self.replica = self.start(f'save ""\n{access}replicaof 127.0.0.1 {self.master}\n')
         watch = (
             f"sentinel monitor {MASTER} 127.0.0.1 {self.master} 2\n"
             f"sentinel down-after-milliseconds {MASTER} 1000\n"
             f"sentinel failover-timeout {MASTER} 3000\n"
         )
+        if self._password:
+            watch += f"sentinel auth-pass {MASTER} {self._password}\n"
         self.sentinels = [self.start(watch, "--sentinel") for _ in range(3)]
         eventually(lambda: all(self._knows_all(port) for port in self.sentinels))
         return self

@@ -3,6 +3,7 @@
 Every token of the sandbox begins with TOKEN_MARK.
 """
 
+import base64
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,15 @@ from subtokens.workers.sandbox.tokens import TOKEN_MARK
 
 from .conftest import CANARY_SECRET, KEYS
 
-SECRETS = (TOKEN_MARK.rstrip("."), CANARY_SECRET, KEYS.partition(":")[2])
+REDIS_PASSWORD = "CANARY-redis-password"
+SECRETS = (
+    TOKEN_MARK[:24],  # also where a text was cut
+    CANARY_SECRET,
+    base64.b64encode(f"sandbox-client-id:{CANARY_SECRET}".encode()).decode(),
+    KEYS.partition(":")[2],
+    base64.b64decode(KEYS.partition(":")[2]).decode(),
+    REDIS_PASSWORD,
+)
 PLANTED = f"{TOKEN_MARK}planted.by-the-test"
 
 

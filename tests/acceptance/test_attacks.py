@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 import subtokens
-from subtokens.config.celeryconfig import EXCHANGE_QUEUE, QUEUES, SWEEP_QUEUE
+from subtokens.config.queues import EXCHANGE_QUEUE, QUEUES, SWEEP_QUEUE
 from subtokens.tasks.tokens.keys import PartnerKeys
 from subtokens.tasks.tokens.sealing import Sealer
 from subtokens.workers.processes import Child
@@ -254,6 +254,7 @@ def test_no_task_takes_an_address(stage: Stage) -> None:
     assert_whole(stage)
 
 
+@pytest.mark.faults
 def test_a_signature_of_which_no_message_can_be_made_fails_its_own_run_alone(stage: Stage) -> None:
     blank: dict[str, Any] = {"args": [], "kwargs": {}, "options": {}}
     elsewhere = stage.elsewhere.replace("http", "redis")
@@ -396,6 +397,7 @@ def test_who_reports_rejections_alone_has_a_twentieth_exchanged_at_most(stage: S
     assert len({call.account for call in exchanged}) == len(exchanged)
 
 
+@pytest.mark.faults
 def test_a_malformed_envelope_ends_a_worker_and_nothing_is_lost(stage: Stage) -> None:
     """Celery's way, and why who writes to the broker can stop the workers: see SECURITY.md."""
     site = stage.site

@@ -308,10 +308,12 @@ def test_bad_input_ends_with_2_and_says_what_is_wrong(
 def test_a_bad_line_of_a_file_is_named_by_its_number(mishaps: dict[str, Finished]) -> None:
     code, out, err = mishaps["file"]
     assert (code, out) == (BAD_INPUT, "")
-    assert [line.partition(": ")[0].partition(", ")[2] for line in err.splitlines()] == [
+    *problems, closing = err.splitlines()
+    assert [line.partition(": ")[0].partition(", ")[2] for line in problems] == [
         "line 3",
         "line 5",
     ]
+    assert closing.startswith("nothing was done")
 
 
 def test_missing_settings_are_all_named_at_once(mishaps: dict[str, Finished]) -> None:

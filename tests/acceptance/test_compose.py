@@ -28,7 +28,7 @@ import yaml
 from redis import Redis
 from redis.exceptions import RedisError
 
-from subtokens.config.celeryconfig import RENEWER_QUEUES, WORKER_QUEUES
+from subtokens.config.queues import RENEWER_QUEUES, WORKER_QUEUES
 from subtokens.config.settings import PREFIX, Settings
 from subtokens.workers.private_redis import RedisServerMissing, find_server, free_port
 from subtokens.workers.processes import Child
@@ -253,8 +253,12 @@ def test_the_services_are_two_redis_workers_for_each_lane_two_beats_and_the_sand
     assert set(SERVICES) - SANDBOXED == {
         *("redis-broker", "redis-tokens", "renewer", "worker", "beat", "second-beat")
     }
-    queues = [SERVICES[n]["command"].split("-Q ")[1].split()[0] for n in ("renewer", "worker")]
-    assert queues == [",".join(RENEWER_QUEUES), ",".join(WORKER_QUEUES)]
+    for namespace in ("subtokens", "north"):
+        dot_env = {"SUBTOKENS_NAMESPACE": namespace} if namespace == "north" else {}
+        commands = [filled_in(SERVICES[n]["command"], dot_env) for n in ("renewer", "worker")]
+        queues = [",".join(each) for each in (RENEWER_QUEUES, WORKER_QUEUES)]
+        named = [command.split("-Q ")[1].split()[0] for command in commands]
+        assert named == [text.replace("subtokens.", f"{namespace}.") for text in queues]
     assert SERVICES["beat"] == SERVICES["second-beat"]
 
 

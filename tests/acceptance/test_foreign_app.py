@@ -10,7 +10,7 @@ from celery import Celery, chain, chord
 from celery.canvas import Signature
 
 import subtokens
-from subtokens.config.celeryconfig import QUEUES
+from subtokens.config.queues import QUEUES
 
 from .conftest import (
     DEADLINE_SECONDS,

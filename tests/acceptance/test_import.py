@@ -72,7 +72,7 @@ def test_with_a_bad_line_nothing_is_imported(site: Site) -> None:
     assert "line 2: " in lines[0]
     assert "different environments" in lines[0]
     assert "line 3: 'T112' is not an account id" in lines[1]
-    assert lines[50:] == ["and 12 more", "nothing was imported: put these lines right first"]
+    assert lines[50:] == ["and 12 more", "nothing was done: put these lines right first"]
 
 
 def test_a_file_that_is_not_there_is_named(site: Site) -> None:

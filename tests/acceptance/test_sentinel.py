@@ -1,20 +1,39 @@
 """Fail-over by sentinels: the master is killed, its replica takes over, and the fleet goes on."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
+from redis.sentinel import MasterNotFoundError
 
-from subtokens.config.settings import StoreSettings
+from subtokens.config.settings import Settings, StoreSettings
+from subtokens.tasks.fleet import open_store
+from subtokens.tasks.tokens.errors import NoTokenError
+from subtokens.tasks.tokens.keys import PartnerKeys
 from subtokens.tasks.tokens.reader import TokenReader
+from subtokens.tasks.tokens.sealing import Sealer
 from subtokens.tasks.tokens.selection import save_selection
+from subtokens.tasks.tokens.store import TokenStore
+from subtokens.workers.application import make_app
 
-from .conftest import KEYS, PARTNER, Site, Upstream, account_ids, await_ready, eventually
+from .conftest import (
+    KEYS,
+    PARTNER,
+    Site,
+    Upstream,
+    account_ids,
+    await_ready,
+    eventually,
+    forget_results,
+)
 from .redises import MASTER, Watched
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 ACCOUNTS = account_ids(1, 40)
+PASSWORD = "CANARY-redis-password"
 
 
 @pytest.fixture
@@ -82,3 +101,45 @@ def test_the_fleet_goes_on_after_the_master_of_the_broker_was_killed(
     await_ready(worker)
     told = killed_and_gone_on(watched, upstream, site.own_settings, worker.said)
     print("broker:", told)  # noqa: T201
+
+
+def test_master_and_sentinels_may_each_ask_for_a_password(tmp_path: Path) -> None:
+    with Watched(tmp_path / "redises", PASSWORD) as watched:
+        sentinels = ",".join(f"127.0.0.1:{port}" for port in watched.sentinels)
+        masters_alone = f"redis+sentinel://:{PASSWORD}@{sentinels}/{MASTER}/1"
+        settings = settings_by(masters_alone)
+        with TokenReader(settings) as reader, pytest.raises(MasterNotFoundError) as refused:
+            reader.get(ACCOUNTS[0])
+        assert "CANARY" not in f"{refused.value} {refused.value!r} {settings!r}"
+
+        both = f"{masters_alone}?sentinel_password={PASSWORD}"
+        settings = settings_by(both)
+        assert save_selection("some", ACCOUNTS[:3], settings=settings) == 3
+        with TokenReader(settings) as reader, pytest.raises(NoTokenError, match="not enrolled"):
+            reader.get(ACCOUNTS[0])
+        asyncio.run(enrol(both))
+        app = make_app(settings)
+        app.send_task("subtokens.watch_runs", queue="subtokens.sweep", retry=False)
+        forget_results(app)
+        with Redis(port=watched.master, password=PASSWORD, db=1) as master:
+            assert master.llen("subtokens.sweep") == 1
+
+
+def settings_by(url: str) -> Settings:
+    return Settings(
+        partner_id=PARTNER,
+        client_id="sandbox-client-id",
+        client_secret="CANARY-client-secret",
+        encryption_keys=KEYS,
+        store_url=url,
+        broker_url=url,
+        _env_file=None,
+    )
+
+
+async def enrol(store_url: str) -> None:
+    redis = open_store(store_url)
+    keys = PartnerKeys("subtokens", PARTNER)
+    store = TokenStore(redis, keys, Sealer(PARTNER, {"k1": bytes(32)}))
+    assert await store.enrol([(account, "") for account in ACCOUNTS], "imported") == len(ACCOUNTS)
+    await redis.aclose()

@@ -8,7 +8,7 @@ from celery import Celery, chain
 from celery.canvas import Signature
 
 import subtokens
-from subtokens.config.celeryconfig import QUEUES
+from subtokens.config.queues import QUEUES
 from subtokens.workers.processes import Child
 
 from .conftest import (

@@ -4,9 +4,11 @@ import pytest
 
 from subtokens.tasks.tokens.errors import TokenError
 from subtokens.tasks.tokens.reader import TokenReader
+from subtokens.tasks.tokens.sealing import Sealer
 from subtokens.tasks.tokens.status import fleet_status
 
 A = "T11200001"
+MASTER_KEY = b"CANARY-master-key-of-32-bytes-!!"
 LIFETIME = 4 * 3600
 
 
@@ -58,6 +60,18 @@ async def test_the_same_token_again_is_kept_with_its_own_end_and_not_asked_for_i
     assert status.failing == 0
     assert status.uncovered_seconds <= status.lapses * 2
     reader.close()
+
+
+async def test_the_same_token_again_is_known_after_a_new_key_was_promoted(one_token, live):
+    fleet, sandbox = await one_token(reissue="full")
+    first = await fleet.store.load(A)
+    sealer = fleet.store.sealer
+    fleet.store.sealer = Sealer(fleet.partner.partner_id, {"k2": bytes(32), "k1": MASTER_KEY})
+    assert fleet.store.sealer.sealing_id != sealer.sealing_id
+
+    await live(fleet, sandbox, LIFETIME - 60)
+
+    assert await fleet.store.load(A) == first
 
 
 @pytest.mark.parametrize("reissue", ["remaining", "full"])

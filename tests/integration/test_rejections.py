@@ -96,6 +96,29 @@ async def test_a_job_that_rejects_every_token_gets_a_twentieth_of_them_replaced_
     assert await store.reject(ids(400)[-1], generation) == "accepted"
 
 
+async def test_a_flood_of_reports_for_hours_has_a_twentieth_exchanged_in_each(
+    enrol, claim, store, token, look, clock
+):
+    await enrol(*ids(400))
+    taken = await claim(limit=1000)
+    generation_of = dict.fromkeys(ids(400), taken.generation)
+    await store.complete([token(a, taken.generation, 1_000_000) for a in ids(400)])
+    exchanged = []
+    for _ in range(12 * 4):
+        clock.push(300)
+        for account, generation in generation_of.items():
+            await report(store, account, generation)
+        await look()
+        taken = await claim(limit=400, lane="renew")
+        again = [claimed.account_id for claimed in taken.accounts]
+        await store.complete([token(a, taken.generation, 1_000_000) for a in again])
+        generation_of |= dict.fromkeys(again, taken.generation)
+        exchanged.append(len(again))
+
+    by_hours = [sum(exchanged[hour : hour + 12]) for hour in range(0, len(exchanged), 12)]
+    assert by_hours == [20] * 4  # from the first report on; not more, and it goes on
+
+
 @pytest.mark.parametrize(
     ("account", "generation"),
     [("T11209999", "1"), ("nonsense", "x"), ("", ""), ("T11200001", "0"), ("{T}:*", "1' 2")],

@@ -11,7 +11,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from subtokens.config.celeryconfig import QUEUES
+from subtokens.config.queues import QUEUES
 from subtokens.tasks.tokens import roles, scripts
 from subtokens.tasks.tokens.errors import SealError
 from subtokens.tasks.tokens.keys import PartnerKeys

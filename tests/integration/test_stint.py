@@ -210,6 +210,28 @@ async def test_a_cancelled_stint_keeps_what_it_got_and_hands_back_the_rest(open_
         assert len(left.accounts) == 400 - kept
 
 
+async def test_a_stint_that_is_cancelled_while_it_claims_hands_back_what_redis_gave(
+    open_fleet, monkeypatch
+):
+    async with open_fleet(SandboxOptions(accounts=400)) as (fleet, _):
+        claim, is_claimed = fleet.store.claim, asyncio.Event()
+
+        async def slow(*arguments):
+            claimed = await claim(*arguments)
+            is_claimed.set()
+            await asyncio.sleep(0.05)  # the answer is on its way
+            return claimed
+
+        monkeypatch.setattr(fleet.store, "claim", slow)
+        work = asyncio.create_task(stint_of(fleet)[0].run())
+        await is_claimed.wait()
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+
+        assert await fleet.store.redis.hlen(fleet.store.keys.claims) == 0
+
+
 async def test_a_cancellation_that_is_lost_on_the_way_is_heeded_all_the_same(
     open_fleet, monkeypatch
 ):

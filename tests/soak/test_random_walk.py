@@ -16,7 +16,7 @@ from statistics import median
 import pytest
 
 from ..acceptance.conftest import eventually
-from ..acceptance.faults import FAULTS, LOSS, Deployment
+from ..acceptance.faults import FAULTS, LOSS, RESTART, Deployment
 from ..acceptance.invariants import Verdict
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(0)]
@@ -58,6 +58,12 @@ def table(verdicts: dict[str, list[Verdict]]) -> str:
     )
 
 
+def drawn(chance: random.Random) -> list[str]:
+    """One fault, or two that can be at once."""
+    faults = chance.sample(list(FAULTS), 2 if chance.random() < PAIRED_SHARE else 1)
+    return drawn(chance) if {RESTART, LOSS} == set(faults) else faults
+
+
 def both(deployment: Deployment, faults: list[str]) -> None:
     """Let faults come at once."""
     failed: list[Exception] = []
@@ -87,7 +93,7 @@ def test_no_walk_of_faults_costs_an_account(
     with Deployment(tmp_path_factory.mktemp("soak") / "here", 200, 30) as deployment:
         try:
             for number in range(1, COUNT + 1):
-                faults = chance.sample(list(FAULTS), 2 if chance.random() < PAIRED_SHARE else 1)
+                faults = drawn(chance)
                 began_at = time.time()
                 verdict = deployment.invariants.through(
                     lambda faults=faults: both(deployment, faults),

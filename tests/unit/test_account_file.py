@@ -66,7 +66,7 @@ def test_repeated_lines_are_counted_and_the_first_name_stays() -> None:
 
 
 def test_every_bad_line_is_named_with_its_number_and_reason() -> None:
-    other, closing = "different environments", "nothing was imported: put these lines right first"
+    other, closing = "different environments", "nothing was done: put these lines right first"
     told = problems(f'account_id,name\n{A}\n\nT112\nP11200001,x\n{PARTNER}\n{B},"open\n{B},"\n')
     assert told[0].startswith("f, line 4: 'T112' is not an account id")
     assert told[1].startswith("f, line 5: ")
@@ -98,7 +98,7 @@ def test_a_line_of_a_wrong_file_is_not_repeated_as_it_may_be_a_secret(line: str)
 def test_fifty_bad_lines_are_shown_and_the_others_counted() -> None:
     told = problems("bad\n" * 1_050)
     assert told[49].startswith("f, line 50: 'bad' is not an account id")
-    assert told[50:] == ["and 1,000 more", "nothing was imported: put these lines right first"]
+    assert told[50:] == ["and 1,000 more", "nothing was done: put these lines right first"]
     assert len(problems("bad\n" * 50)) == 51
 
 

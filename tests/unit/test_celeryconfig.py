@@ -9,7 +9,8 @@ import pytest
 from celery import Celery
 
 import subtokens
-from subtokens.config.celeryconfig import QUEUES, celery_configuration
+from subtokens.config.celeryconfig import celery_configuration
+from subtokens.config.queues import QUEUES
 from subtokens.config.schedule import beat_schedule
 from subtokens.config.settings import Settings
 from subtokens.workers.application import make_app

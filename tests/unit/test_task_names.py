@@ -6,7 +6,7 @@ import pytest
 from celery import Celery
 
 import subtokens
-from subtokens.config.celeryconfig import QUEUES
+from subtokens.config.queues import QUEUES
 
 SWEEP, RENEW, EXCHANGE, ACCOUNTS = QUEUES
 

@@ -1,8 +1,10 @@
 """Files that list accounts: CSV with a column account_id, or one id a line."""
 
 import csv
+import sys
 import unicodedata
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ...config.errors import InputError
 from ...config.ids import checked_account_id
@@ -54,10 +56,18 @@ def accounts_of(content: bytes, source: str, partner_id: str) -> Listed:
     if problems:
         more = len(problems) - MOST_PROBLEMS_SHOWN
         shown = problems[:MOST_PROBLEMS_SHOWN] + ([f"and {more:,} more"] if more > 0 else [])
-        raise InputError("\n".join([*shown, "nothing was imported: put these lines right first"]))
+        raise InputError("\n".join([*shown, "nothing was done: put these lines right first"]))
     if not listed.names:
         raise InputError(f"{source} holds no account id: write one a line, or a CSV with {_ID}")
     return listed
+
+
+def content_of(file: Path) -> bytes:
+    """The bytes of a file, or of stdin where it is "-". Raises InputError."""
+    try:
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from None
 
 
 def _lines(content: bytes, source: str) -> list[str]:

@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 import typer
 
-from ...config.celeryconfig import QUEUES
 from ...config.errors import InputError
 from ...config.ids import checked_partner_id
+from ...config.queues import QUEUES
 from ...config.settings import Settings, load
 from ...config.urls import store_address
 from ...tasks.tokens.roles import PASSWORD, ROLES, WEAKER, Role, Scope, rules, user_name

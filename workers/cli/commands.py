@@ -66,6 +66,8 @@ def run() -> None:
         cli()
     except (InputError, SettingsError) as error:
         _stop(str(error), EXIT_BAD_INPUT)
+    except UnicodeEncodeError:
+        _stop("a word that was given is not UTF-8 text", EXIT_BAD_INPUT)
     except SubtokensError as error:
         _stop(str(error), EXIT_FAILED)
     except NoPermissionError as error:

@@ -16,7 +16,7 @@ from ...tasks.look import look
 from ...tasks.runtime import runtime
 from ...tasks.tokens.runs import RunSummary
 from ...tasks.tokens.selection import Selection
-from ...tasks.waiting import share_of
+from ...tasks.waiting import LONGEST_TIMEOUT_SECONDS, share_of
 from ..application import command_line_app
 from .accounts import AsJson
 from .exchange import chosen_ids, follow
@@ -28,12 +28,12 @@ def ensure(
         list[str] | None,
         typer.Argument(help="ids; all that are enrolled if none", show_default=False),
     ] = None,
-    file: Annotated[
-        Path | None, typer.Option(help="a file with one id a line; - reads stdin")
-    ] = None,
+    file: Annotated[Path | None, typer.Option(help="CSV, or one id a line; - reads stdin")] = None,
     selection: Annotated[str | None, typer.Option(help="a stored selection's name")] = None,
     policy: Annotated[str, typer.Option(help="all, or the least share of accounts")] = "all",
-    timeout: Annotated[float | None, typer.Option(help="seconds at most", min=0.1)] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="seconds at most", min=0.1, max=LONGEST_TIMEOUT_SECONDS)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """See to it that all tokens last, and wait for it; exit code 1 if the policy is not met.

@@ -1,6 +1,5 @@
 """`subtokens exchange`: get tokens now, for one account, some or all."""
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +16,9 @@ from ...tasks.look import look
 from ...tasks.runtime import runtime
 from ...tasks.tokens.runs import RunSummary
 from ...tasks.tokens.status import fleet_status
+from ...tasks.waiting import LONGEST_TIMEOUT_SECONDS
 from ..application import command_line_app
+from .account_file import accounts_of, content_of
 
 _POLL_SECONDS = 0.1
 _NO_WORKER_SECONDS = 5.0
@@ -27,16 +28,17 @@ def exchange(
     account_ids: Annotated[
         list[str] | None, typer.Argument(help="ids such as T11200001", show_default=False)
     ] = None,
-    file: Annotated[
-        Path | None, typer.Option(help="a file with one id a line; - reads stdin")
-    ] = None,
+    file: Annotated[Path | None, typer.Option(help="CSV, or one id a line; - reads stdin")] = None,
     all_: Annotated[bool, typer.Option("--all", help="every enrolled account")] = False,
     retry: Annotated[
         bool, typer.Option(help="also those that back off or are in quarantine; alone: only those")
     ] = False,
     wait: Annotated[bool, typer.Option(help="wait for the end, with a progress bar")] = True,
     timeout: Annotated[
-        float | None, typer.Option(help="seconds until the run ends with what it has", min=0.1)
+        float | None,
+        typer.Option(
+            help="seconds until the run ends with what it has", min=0.1, max=LONGEST_TIMEOUT_SECONDS
+        ),
     ] = None,
 ) -> None:
     """Exchange for enrolled accounts now, whatever their tokens; the workers do it.
@@ -123,17 +125,4 @@ def chosen_ids(account_ids: list[str], file: Path | None, partner_id: str) -> li
     """The ids as they stand, or those of a file. Raises InputError that names each bad line."""
     if file is None:
         return checked_account_ids(account_ids, partner_id)
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--file {file} cannot be read: {error}") from None
-    lines = {n: line.strip() for n, line in enumerate(text.splitlines(), 1) if line.strip()}
-    problems = []
-    for number, line in lines.items():
-        try:
-            checked_account_ids([line], partner_id)
-        except InputError as error:
-            problems.append(f"{file}, line {number}: {error}")
-    if problems or not lines:
-        raise InputError("\n".join(problems) or f"--file {file} holds no account id")
-    return checked_account_ids(lines.values(), partner_id)
+    return list(accounts_of(content_of(file), str(file), partner_id).names)

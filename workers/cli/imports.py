@@ -1,7 +1,6 @@
 """`subtokens accounts import`: enrol the accounts of a CSV file, or of a list of ids."""
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, cast
@@ -10,10 +9,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ...config.errors import InputError
 from ...tasks.runtime import runtime
 from ...tasks.tokens.store import TokenStore
-from .account_file import accounts_of
+from .account_file import accounts_of, content_of
 
 _IN_A_SLICE = 1_000
 
@@ -60,7 +58,7 @@ def import_accounts(
     process = runtime()
     fleet = process.fleet()
     partner_id = fleet.partner.partner_id
-    listed = accounts_of(_content(file), "stdin" if str(file) == "-" else str(file), partner_id)
+    listed = accounts_of(content_of(file), "stdin" if str(file) == "-" else str(file), partner_id)
     forgotten = process.call(forgotten_ids(fleet.store))
     pairs, console = list(listed.names.items()), Console(stderr=True)
     done = Imported(of_forgotten=len(forgotten & listed.names.keys()))
@@ -81,10 +79,3 @@ def import_accounts(
     repeats = f", {listed.duplicates:,} repeated lines" if listed.duplicates else ""
     told = f"{done.new:,} new{back}, {done.enrolled_already:,} enrolled already{repeats}"
     typer.echo(f"partner {partner_id}: {told}{'; a dry run, nothing was changed' * dry_run}")
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from None

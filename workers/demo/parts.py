@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...config.celeryconfig import RENEWER_QUEUES, WORKER_QUEUES
 from ...config.errors import SubtokensError
+from ...config.queues import NAMESPACE, RENEWER_QUEUES, WORKER_QUEUES
 from ..private_redis import PrivateRedis
 from ..processes import Child
 from ..sandbox import SandboxOptions
@@ -54,6 +54,7 @@ def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
         )
         base_url = _base_url(sandbox)
         environment = base | {
+            "SUBTOKENS_NAMESPACE": NAMESPACE,
             "SUBTOKENS_PARTNER_ID": options.partner_id,
             "SUBTOKENS_CLIENT_ID": options.client_id,
             "SUBTOKENS_CLIENT_SECRET": options.client_secret,

@@ -5,6 +5,7 @@ import time
 from datetime import UTC, datetime
 from typing import cast
 
+from ...config.queues import SWEEP_QUEUE
 from ...config.settings import Settings
 from ...tasks.tokens.errors import NoTokenError, SealError
 from ...tasks.tokens.reader import TokenReader
@@ -64,15 +65,15 @@ async def reading(settings: Settings, partner_id: str, accounts: list[str]) -> F
 def sweep(status: FleetStatus) -> Finding:
     """That beat and a worker are at it."""
     remedy = (
-        "start celery -A subtokens.workers beat, and a worker with -Q subtokens.sweep,…, "
+        f"start celery -A subtokens.workers beat, and a worker with -Q {SWEEP_QUEUE},…, "
         "or your own app's with subtokens.beat_schedule()"
     )
     if status.last_sweep_at is None:
-        text = "never swept: no beat, or no worker for subtokens.sweep"
+        text = f"never swept: no beat, or no worker for {SWEEP_QUEUE}"
         return doubtful("beat and workers", text, remedy)
     age = (datetime.fromtimestamp(time.time(), UTC) - status.last_sweep_at).total_seconds()
     if age > _LATE_SECONDS:
-        text = f"last sweep {age:.0f} s ago: no beat, or no worker for subtokens.sweep"
+        text = f"last sweep {age:.0f} s ago: no beat, or no worker for {SWEEP_QUEUE}"
         return doubtful("beat and workers", text, remedy)
     return well("beat and workers", f"last sweep {max(0.0, age):.1f} s ago")
 

@@ -13,7 +13,7 @@ from types import FrameType
 
 from dotenv import dotenv_values
 
-from ...config.celeryconfig import RENEWER_QUEUES, WORKER_QUEUES
+from ...config.queues import RENEWER_QUEUES, WORKER_QUEUES
 from ...config.settings import Settings, load
 from .folder import DataFolder
 from .keeper import Keeper, say
