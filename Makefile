@@ -32,7 +32,7 @@ test: set-up-dev ## run all tests but those that take minutes (ARGS="tests/unit 
 	@$(BIN)/pytest -m "not faults and not kills and not soak" --numprocesses 3 --dist loadfile $(ARGS)
 
 test-faults: set-up-dev ## the others: whole deployments through lifetimes, faults and kills, with figures
-	@$(BIN)/pytest -m faults -rP $(ARGS)
+	@$(BIN)/pytest -m faults -rP --numprocesses 2 --dist loadfile $(ARGS)
 
 test-kills: set-up-dev ## kill workers, Redis and beat at every moment of a step (FAULTS_KILLS=20: more)
 	@$(BIN)/pytest -m kills -rP $(ARGS)
