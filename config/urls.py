@@ -2,16 +2,19 @@
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Annotated, Any
-from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, urlencode, urlsplit
 
 from pydantic import AfterValidator, SecretStr
 from redis import Redis
 from redis.exceptions import RedisError
 
 from .secrecy import NeverPickled
+
+_ACCESS = {"sentinel_username": "username", "sentinel_password": "password"}
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # its URL may hold a password
@@ -22,6 +25,7 @@ class StoreAddress(NeverPickled):
     kind: str = ""  # or "sentinel" or "cluster"
     nodes: tuple[tuple[str, int], ...] = ()  # the sentinels, or nodes of the cluster
     master: str = ""  # by what name the sentinels know it
+    sentinel_access: Mapping[str, str] = field(default_factory=dict)  # to the sentinels themselves
 
 
 def store_address(value: str) -> StoreAddress:
@@ -48,7 +52,12 @@ def store_address(value: str) -> StoreAddress:
         raise ValueError("must end with the master's name and a database, such as /mymaster/0")
     if kind == "cluster" and (master or database not in {"", "0"}):
         raise ValueError("must name no database: a cluster has one alone")
-    return StoreAddress(parts._replace(path=f"/{database}").geturl(), kind, nodes, master)
+    # redis-py takes all other options, and would refuse these.
+    options = parse_qsl(parts.query)
+    query = urlencode([(name, value) for name, value in options if name not in _ACCESS])
+    access_to_them = {_ACCESS[name]: value for name, value in options if name in _ACCESS}
+    url = parts._replace(path=f"/{database}", query=query).geturl()
+    return StoreAddress(url, kind, nodes, master, access_to_them)
 
 
 def _parts(value: str) -> SplitResult:
@@ -65,13 +74,6 @@ def _parts(value: str) -> SplitResult:
     return parts
 
 
-def sentinel_access(address: StoreAddress) -> dict[str, str]:
-    """Who logs in to the sentinels themselves: the URL's sentinel_username, sentinel_password."""
-    given = dict(parse_qsl(urlsplit(address.url).query))
-    names = {name: f"sentinel_{name}" for name in ("username", "password")}
-    return {name: given[of_url] for name, of_url in names.items() if of_url in given}
-
-
 def celery_address(value: str) -> tuple[str, dict[str, Any]]:
     """A URL as Celery takes it, and the options of its transport beside."""
     address = store_address(value)
@@ -83,8 +85,8 @@ def celery_address(value: str) -> tuple[str, dict[str, Any]]:
     ports = (port for _, port in address.nodes)
     each = zip(hosts, ports, strict=True)
     urls = (f"sentinel://{access}{at}{host}:{port}{first.path}" for host, port in each)
-    access_to_them = sentinel_access(address)
-    more = {"sentinel_kwargs": access_to_them} if access_to_them else {}
+    to_sentinels = dict(address.sentinel_access)
+    more = {"sentinel_kwargs": to_sentinels} if to_sentinels else {}
     return ";".join(urls), {"master_name": address.master, **more}
 
 

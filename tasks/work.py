@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import product
 from typing import Any
 
 from celery import Celery, Task, shared_task
@@ -11,7 +12,7 @@ from redis.exceptions import RedisError
 
 from ..config.errors import InputError
 from ..config.logs import log
-from ..config.queues import EXCHANGE_QUEUE, SWEEP_QUEUE
+from ..config.queues import EXCHANGE_QUEUE, RENEW_QUEUE, SWEEP_QUEUE
 from .dintero.errors import DinteroError
 from .fleet import Fleet
 from .look import look, release
@@ -87,17 +88,21 @@ async def _work_on(fleet: Fleet, others: Sequence[Fleet], app: Celery, lane: Lan
     """Work on the ticket's partner, and meanwhile on what is due of the others.
 
     A partner's fan-out may hold every process for as long as a ticket lasts; the others' tickets
-    would wait behind it.
+    would wait behind it, and so would renewals where this worker is to do them, too.
     """
     own = asyncio.create_task(_stint(fleet, app, lane))
+    lanes: list[Lane] = [lane]
+    if lane == "exchange" and RENEW_QUEUE in app.amqp.queues.consume_from:
+        lanes.append("renew")
+    everybodys = product((fleet, *others), lanes)
 
-    async def keep_up(other: Fleet) -> None:
+    async def keep_up(other: Fleet, its_lane: Lane) -> None:
         while not own.done():
-            await _stint(other, app, lane)
+            await _stint(other, app, its_lane)
             await asyncio.wait([own], timeout=_LOOK_AT_OTHERS_SECONDS)
 
     try:
-        await asyncio.gather(own, *(keep_up(other) for other in others))
+        await asyncio.gather(own, *(keep_up(*one) for one in everybodys if one != (fleet, lane)))
     finally:
         own.cancel()
 

@@ -13,7 +13,7 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import SSLConnection, parse_url
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from ...config.urls import StoreAddress, sentinel_access, store_address
+from ...config.urls import StoreAddress, store_address
 
 
 class _Pool(SentinelConnectionPool):
@@ -69,8 +69,7 @@ def open_async_redis(url: str, most_connections: int | None = None, **more: Any)
 def _master(sentinels: Any, pool: Any, address: StoreAddress, more: dict[str, Any]) -> Any:  # noqa: ANN401
     options = _options(address)
     of_sentinels = _SENTINEL_WAITS | {k: v for k, v in options.items() if k.startswith("ssl")}
-    of_sentinels |= sentinel_access(address)
-    options = {k: v for k, v in options.items() if not k.startswith("sentinel_")}
+    of_sentinels |= address.sentinel_access
     manager = sentinels(address.nodes, sentinel_kwargs=of_sentinels)
     return manager.master_for(address.master, connection_pool_class=pool, **options, **more)
 

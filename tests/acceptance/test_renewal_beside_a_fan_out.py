@@ -35,6 +35,30 @@ def share_of(ordered: list[float], share: float) -> float:
 
 
 @pytest.mark.faults
+def test_renewals_do_not_wait_for_a_fan_out_where_one_worker_does_both(
+    new_site: Callable[..., Site],
+) -> None:
+    """A ticket may hold each of its slots for twenty seconds."""
+    renewed, asked = RENEWED[:100], ASKED[:3000]
+    with Upstream(accounts=4000, latency_seconds=0.03) as upstream:
+        site = new_site(upstream.base_url, rate_limit=200, discovery_interval_seconds=0)
+        site.enrol(renewed + asked)
+        await_ready(site.worker("all"))
+        site.celery("beat", "beat")
+        eventually(lambda: len(upstream.calls()) > 50)  # its slots hold tickets of the fan-out
+        before, now = upstream.last(), time.time()
+        due = {account_id: int((now + n * 0.05) * 1000) for n, account_id in enumerate(renewed)}
+        assert site.store.zadd(site.keys.due, due, xx=True, ch=True) == len(renewed)
+        eventually(lambda: upstream.has_exchanged(renewed, before))
+        started_at = upstream.stats()["started_at"]
+        arrived = exchanges(upstream.calls_of(renewed, before))
+        lateness = sorted(started_at + arrived[a][0] - due[a] / 1000 for a in renewed)
+        sys.stdout.write(f"late by {lateness[50]:.2f} s (p50), {lateness[-1]:.2f} s (max)\n")
+        assert len(upstream.calls_of(asked)) < len(asked), "the fan-out was over: it proves nothing"
+        assert lateness[-1] <= 3
+
+
+@pytest.mark.faults
 @pytest.mark.timeout(240)
 def test_renewals_are_in_time_beside_a_fan_out_of_ten_thousand(
     new_site: Callable[..., Site],
