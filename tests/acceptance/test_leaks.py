@@ -277,6 +277,10 @@ def test_a_crash_leaves_nothing_behind(stage: Stage) -> None:
         faulty.unlink()
         with stage.upstream.troubled(latency_seconds=1.0):
             step = subtokens.fan_out.si(timeout=5, retry=True).apply_async()
+            run = stage.site.keys.run(
+                step.id
+            )  # parked: a message that dies would be long in coming
+            eventually(lambda: stage.site.store.hexists(run, "continuation"))
             before = stage.upstream.last()
             eventually(lambda: stage.upstream.calls(before))
             for pid in pool_of(stage.processes["first"]):
