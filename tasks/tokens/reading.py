@@ -1,6 +1,7 @@
 """What readers do, told as steps: a reader, sync or async, follows them with its own client."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -28,7 +29,7 @@ RoundTrip = list[tuple[Any, ...]]
 Steps = Generator[RoundTrip | float, list[Any], T]
 
 
-class Reading(Generic[Client]):
+class Reading(ABC, Generic[Client]):
     """What both readers are made of, and the steps of their methods."""
 
     def __init__(
@@ -49,8 +50,9 @@ class Reading(Generic[Client]):
         self._redis = self._open(chosen.store_url.get_secret_value())
 
     @staticmethod
+    @abstractmethod
     def _open(url: str) -> Client:
-        raise NotImplementedError
+        """The kind of client that this kind of reader asks."""
 
     def at_hand(self, account_id: str, valid_for: Duration) -> TokenRecord | None:
         """The token, if Redis need not be asked for it."""
