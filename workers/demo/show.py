@@ -17,7 +17,7 @@ from rich.table import Table
 from ...tasks.runtime import runtime
 from ...tasks.tokens.forecast import needed_per_second
 from ...tasks.tokens.renewal import Cadence
-from ..cli.exchange import follow
+from ..cli.runs import follow
 from ..sandbox import SandboxOptions
 from .live import watch
 from .parts import DemoFailedError, Parts, demo_parts
