@@ -41,6 +41,7 @@ def discover(
     from ...tasks.accounts import discover_accounts
     from ...tasks.runtime import runtime
     from ..application import command_line_app
+    from .terminal import say
 
     process = runtime()
     work = discover_accounts(process.fleet(), command_line_app(), drop_missing=drop_missing)
@@ -48,7 +49,7 @@ def discover(
     if as_json:
         typer.echo(json.dumps(found.as_dict()))
     else:
-        typer.echo(
+        say(
             f"partner {found.partner_id}: {found.listed} listed, {found.enrolled} new, "
             f"{found.skipped} skipped, {found.gone} gone"
         )
@@ -104,6 +105,7 @@ def forget(
     from ...tasks.look import release
     from ...tasks.runtime import runtime
     from ..application import command_line_app
+    from .terminal import say
 
     process = runtime()
     fleet = process.fleet()
@@ -116,4 +118,4 @@ def forget(
         partner_id = fleet.partner.partner_id
         typer.echo(json.dumps({"partner_id": partner_id, "forgotten": settled.accounts}))
     else:
-        typer.echo(f"{settled.accounts} of {len(ids)} accounts were enrolled and are forgotten")
+        say(f"{settled.accounts} of {len(ids)} accounts were enrolled and are forgotten")

@@ -30,6 +30,7 @@ def acl(
     from ...config.queues import QUEUES
     from ...config.settings import Settings, load
     from ...config.urls import store_address
+    from .terminal import say
 
     settings = load(Settings)
     chosen: list[Role] = [name for name in ROLES if role in {None, name}]
@@ -45,5 +46,5 @@ def acl(
             told = rules(name, scope, for_6_2=for_6_2)
             typer.echo(f"user {user_name(name, scope)} {' '.join(told)}")
         if for_6_2 and name in WEAKER:
-            typer.echo(f"weaker on 6.2: as {name}, {WEAKER[name]}", err=True)
-    typer.echo(f"in place of {PASSWORD[1:]}: printf %s PASSWORD | sha256sum", err=True)
+            say(f"weaker on 6.2: as {name}, {WEAKER[name]}", stderr=True)
+    say(f"in place of {PASSWORD[1:]}: printf %s PASSWORD | sha256sum", stderr=True)

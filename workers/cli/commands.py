@@ -1,7 +1,7 @@
 """The table of commands, and what their errors become."""
 
+import logging
 import os
-import sys
 from typing import Annotated, NoReturn
 
 import typer
@@ -12,6 +12,7 @@ from .accounts import accounts
 from .acl import acl
 from .doctor import doctor
 from .ensure import ensure
+from .events import SHOWN_EVENTS
 from .exchange import exchange
 from .exit_codes import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, NO_REDIS
 from .keys import keys
@@ -81,6 +82,7 @@ cli.command()(demo)
 
 def run() -> None:
     """Run one command; errors raised on purpose become a line on stderr and an exit code."""
+    logging.getLogger().addHandler(SHOWN_EVENTS)
     try:
         cli()
     except (InputError, SettingsError) as error:
@@ -113,5 +115,7 @@ def _stop_of_redis(error: Exception) -> None:
 
 
 def _stop(text: str, code: int) -> NoReturn:
-    print(text, file=sys.stderr)  # noqa: T201 - a command line's way to speak
+    from .terminal import say
+
+    say(text, stderr=True)
     raise SystemExit(code) from None

@@ -25,11 +25,14 @@ def doctor(
     Example: subtokens doctor --account T11200001
     """
     from ..doctor import report
-    from .terminal import answers
+    from .terminal import answers, say
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # of a terminal that has no ✓
     console = None if as_json else answers()
     findings = asyncio.run(report.told(account, console, with_calls=calls))
-    typer.echo(report.as_json(findings) if as_json else f"\n{report.last_sentence(findings)}")
+    if as_json:
+        typer.echo(report.as_json(findings))
+    else:
+        say(f"\n{report.last_sentence(findings)}")
     raise typer.Exit(report.exit_code_of(findings))

@@ -34,6 +34,7 @@ def ensure(
     from ...tasks.tokens.selection import Selection
     from ...tasks.waiting import share_of
     from .runs import ensure_all
+    from .terminal import say
 
     share, seconds = share_of(policy), seconds_of(valid_for)
     process = runtime()
@@ -52,6 +53,6 @@ def ensure(
     else:
         ready = f"{counts['valid']} of {counts['accounts']} accounts have a token"
         failed = f"failed: {counts['failed'] or 'none'}, late: {counts['open']}"
-        typer.echo(f"{ready} for {seconds:g} s more; {counts['done']} were exchanged, {failed}")
+        say(f"{ready} for {seconds:g} s more; {counts['done']} were exchanged, {failed}")
     if has_failed:
         raise typer.Exit(1)

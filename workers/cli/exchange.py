@@ -39,14 +39,19 @@ def exchange(
     from rich.console import Console
 
     from ...tasks.runtime import runtime
+    from ...tasks.tokens.runs import RunSummary
     from .runs import follow, start_exchange
+    from .terminal import say
 
     process = runtime()
     fleet = process.fleet()
     if retry and not (account_ids or file or all_):
         chosen: list[str] | None = process.call(fleet.store.failing())
         if not chosen:
-            typer.echo("{}" if as_json else "no account's last attempt failed")
+            none = RunSummary("", fleet.partner.partner_id, 0, 0, {}, 0, ended=True)
+            typer.echo(
+                json.dumps(none.as_dict()) if as_json else "no account's last attempt failed"
+            )
             return
     else:
         chosen = _chosen(account_ids or [], file, fleet.partner.partner_id, everything=all_)
@@ -56,7 +61,10 @@ def exchange(
         typer.echo(json.dumps({"run_id": run_id}) if as_json else run_id)
         return
     summary = follow(fleet, run_id, Console(stderr=True))
-    typer.echo(json.dumps(summary.as_dict()) if as_json else str(summary))
+    if as_json:
+        typer.echo(json.dumps(summary.as_dict()))
+    else:
+        say(str(summary))
     if not summary.meets(1.0):
         raise typer.Exit(1)
 

@@ -26,6 +26,7 @@ def import_accounts(
     """
     from ...tasks.runtime import runtime
     from .importing import enrol
+    from .terminal import say
 
     fleet = runtime().fleet()
     partner_id = fleet.partner.partner_id
@@ -40,4 +41,4 @@ def import_accounts(
     back = f" ({done.of_forgotten:,} of them had been forgotten)" if done.of_forgotten else ""
     repeats = f", {listed.duplicates:,} repeated lines" if listed.duplicates else ""
     told = f"{done.new:,} new{back}, {done.enrolled_already:,} enrolled already{repeats}"
-    typer.echo(f"partner {partner_id}: {told}{'; a dry run, nothing was changed' * dry_run}")
+    say(f"partner {partner_id}: {told}{'; a dry run, nothing was changed' * dry_run}")

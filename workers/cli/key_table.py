@@ -4,7 +4,7 @@ from rich.table import Column, Table
 
 from ...tasks.tokens.key_use import ignorant_of
 from .key_status import KeyStatus
-from .terminal import answers
+from .terminal import answers, say
 
 
 def show(found: KeyStatus) -> None:
@@ -35,7 +35,7 @@ def show(found: KeyStatus) -> None:
     if found.workers:
         console.print(workers)
     for sentence in found.sentences():
-        console.print(sentence, soft_wrap=True, markup=False, highlight=False)
+        say(sentence)
 
 
 def _role(found: KeyStatus, key_id: str) -> str:

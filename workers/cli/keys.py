@@ -47,13 +47,14 @@ def derive(
     """
     from ...config.settings import Settings, load
     from ...tasks.tokens.sealing import derived_keys
+    from .terminal import say
 
     settings = load(Settings)
     partner_id = settings.partner(partner).partner_id
-    typer.echo(
+    say(
         f"this is a secret: whoever has it can read all tokens of {partner_id}; it belongs into "
         "SUBTOKENS_READER_KEYS of a reader, which then needs no SUBTOKENS_ENCRYPTION_KEYS",
-        err=True,
+        stderr=True,
     )
     derived = derived_keys(partner_id, settings.master_keys)
     typer.echo(",".join(_entry(key_id, key) for key_id, key in derived.items()))

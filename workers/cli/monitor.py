@@ -25,8 +25,10 @@ def monitor(
         if error.name != "prometheus_client":
             raise
         raise InputError("this needs an extra: pip install 'subtokens[cli,metrics]'") from None
+    from ...config.logs import configure_logging
     from ...tasks.runtime import runtime
 
+    configure_logging(runtime().settings)
     process, stopped = runtime(), threading.Event()
     default = process.settings.partner_id
     partner_ids = (default,) if default else process.settings.partner_ids

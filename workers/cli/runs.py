@@ -5,6 +5,7 @@ from uuid import uuid4
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from ...tasks.ensure import attach_needed
 from ...tasks.fleet import Fleet
@@ -62,7 +63,7 @@ def ensure_all(
 def follow(fleet: Fleet, run_id: str, console: Console) -> RunSummary:
     """Show a run's progress until it has ended; returns how."""
     call = runtime().call
-    started_at = time.monotonic()
+    started_at, told = time.monotonic(), ""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -80,7 +81,10 @@ def follow(fleet: Fleet, run_id: str, console: Console) -> RunSummary:
                 settled = summary.accounts - summary.open
                 rate = f"{settled / elapsed:.0f}/s" if settled and elapsed > 1 else ""
                 if not settled and elapsed > _NO_WORKER_SECONDS:
-                    rate = call(_why_nothing_happens(fleet))
+                    why = call(_why_nothing_happens(fleet))
+                    if why != told:
+                        progress.print(Text(why))
+                        told = why
                 progress.update(bar, total=summary.accounts, completed=settled, rate=rate)
                 if summary.ended:
                     return summary

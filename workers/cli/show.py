@@ -22,12 +22,16 @@ def explain(
     """
     from ...tasks.runtime import runtime
     from .explain import account_facts
+    from .terminal import say
 
     process = runtime()
     fleet = process.fleet()
     checked = checked_account_id(account_id, fleet.partner.partner_id)
     facts = process.call(account_facts(fleet.store, checked))
-    typer.echo(json.dumps(facts.as_dict()) if as_json else "\n".join(facts.sentences()))
+    if as_json:
+        typer.echo(json.dumps(facts.as_dict()))
+    else:
+        say("\n".join(facts.sentences()))
     if facts.due_score is None:
         raise typer.Exit(1)
 

@@ -19,7 +19,7 @@ from ...tasks.tokens.coming_day import fleet_forecast
 from ...tasks.tokens.forecast import Forecast, needed_per_second, usable_seconds
 from ...tasks.tokens.status import FleetStatus, fleet_status
 from .explain import in_words
-from .terminal import answers
+from .terminal import answers, say
 
 _Seen = tuple[FleetStatus, Forecast | None]
 _BAR_CELLS = 30
@@ -32,11 +32,10 @@ def once(*, as_json: bool) -> None:
     if as_json:
         typer.echo(_json(seen))
         return
-    console = answers()
     for now, coming in seen:
-        console.print(_table(now))
+        answers().print(_table(now))
         if coming:
-            console.print(coming.sentence, soft_wrap=True)
+            say(coming.sentence)
 
 
 def watch(every_seconds: float, *, as_json: bool) -> None:
@@ -96,7 +95,7 @@ def _picture(seen: list[_Seen]) -> Group:
     parts = list[RenderableType]()
     for now, coming in seen:
         parts.append(_table(now))
-        parts += [coming.sentence] if coming else []
+        parts += [Text(coming.sentence)] if coming else []
     return Group(*parts, Text(f"{datetime.now(UTC):%H:%M:%S} UTC; Ctrl-C ends it", style="dim"))
 
 
@@ -210,4 +209,4 @@ def _show_forecast(coming: Forecast) -> None:
         )
     if coming.hourly:
         console.print(table)
-    console.print(coming.sentence, soft_wrap=True)
+    say(coming.sentence)
