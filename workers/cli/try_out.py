@@ -1,6 +1,7 @@
 """`subtokens sandbox` and `subtokens demo`: without an account at Dintero."""
 
 import json
+import os
 from typing import Annotated, Literal
 
 import typer
@@ -73,7 +74,12 @@ def sandbox(
             typer.echo(f"export {name}={value}")
         typer.echo(f"\nits calls: {base_url.removesuffix('/v1')}/__sandbox/stats")
 
-    run(options, announce)
+    try:
+        run(options, announce)
+    except OSError as error:
+        where = f"{options.host}, port {port}"
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise InputError(f"cannot listen at {where}: {why}; name another port") from None
 
 
 def demo(
