@@ -45,12 +45,20 @@ def discover(
     """
     process = runtime()
     fleet = process.fleet(partner_id)
+    partner_id = fleet.partner.partner_id
     try:
-        return process.call(discover_accounts(fleet, self.app)).as_dict()
+        found = process.call(discover_accounts(fleet, self.app))
     except DinteroError as error:
-        partner_id = fleet.partner.partner_id
         log.error("discovery.failed", partner_id=partner_id, reason=error.reason, error=str(error))
         raise
+    if found.held_back:
+        log.error(
+            "accounts.held_back",
+            partner_id=partner_id,
+            missing=found.held_back,
+            remedy="if Dintero's list is right: subtokens accounts discover --drop-missing",
+        )
+    return found.as_dict()
 
 
 @shared_task(
@@ -99,14 +107,6 @@ async def discover_accounts(fleet: Fleet, app: Celery, *, drop_missing: bool = F
     log.info("accounts.discovered", **discovery.as_dict())
     if odd:
         log.warning("accounts.skipped", partner_id=partner_id, count=len(odd), error=odd[0])
-    if held_back:
-        log.error(
-            "accounts.held_back",
-            partner_id=partner_id,
-            missing=held_back,
-            enrolled=members,
-            remedy="if Dintero's list is right: subtokens accounts discover --drop-missing",
-        )
     return discovery
 
 
