@@ -12,7 +12,7 @@ import random
 import time
 from statistics import median, quantiles
 
-from fan_out import pin
+from places import pin
 
 from subtokens.tasks.fleet import open_store
 from subtokens.tasks.tokens.coming_day import fleet_forecast

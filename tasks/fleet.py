@@ -69,7 +69,7 @@ class Fleet:
             partner,
             self.client,
             self.store,
-            self.limiters["renew"],  # the partner's token is what all the others wait for
+            Limiter(self.store.scripts, self.rate, self.store.holder, "first", clock),
             self.circuit,
             call_timeout_seconds=settings.call_timeout_seconds,
         )

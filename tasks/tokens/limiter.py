@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from ..dintero.errors import Blame
 from .circuit import CircuitOpenError
@@ -57,7 +58,8 @@ class Limiter:
     """Hands out permits of one lane inside one event loop; concurrent askers share a command.
 
     `holder` names this process, as its claims do: a prober may call while the circuit is open.
-    While both lanes have due accounts, by `clock` (epoch seconds), each gets at most four fifths.
+    While both lanes have due accounts, by `clock` (epoch seconds), each gets at most four fifths;
+    the lane "first", for a call that all the others wait for, passes by what is reserved.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Limiter:
         scripts: Scripts,
         rate: Rate,
         holder: str = "",
-        lane: Lane = "exchange",
+        lane: Lane | Literal["first"] = "exchange",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._scripts = scripts

@@ -36,7 +36,7 @@ class PartnerToken:
         self._lease_seconds = lease_seconds
         self._give_up = give_up
         self._known: TokenRecord | None = None
-        self._refused = 0  # the highest generation that got a 401
+        self._refused = 0  # the newest generation that got a 401, here or elsewhere
         self._postponed_ms = 0
         self._flight: asyncio.Task[TokenRecord] | None = None
 
@@ -49,12 +49,17 @@ class PartnerToken:
         """Look at the store again: others may have renewed it meanwhile."""
         self._known = None
 
+    def note_refused(self, generation: int) -> None:
+        """Some process got a 401 with it: calls that are still to be made here wait for a newer."""
+        self._refused = max(self._refused, generation)
+
     async def get(self, newer_than: int = 0) -> TokenRecord:
         """A partner token of a generation above `newer_than`: pass the one that got a 401.
 
         Raises what `fetch` raises, DinteroError above all.
         """
-        newer_than = self._refused = max(self._refused, newer_than)
+        self.note_refused(newer_than)
+        newer_than = self._refused
         known = self._known
         if known and known.generation > newer_than and not self._is_due(known):
             return known
@@ -70,7 +75,7 @@ class PartnerToken:
             if stored and stored.generation > newer_than and not self._is_due(stored):
                 self._known = stored
                 return stored
-            generation = await self._lock(owner)
+            generation = await self._lock(owner, newer_than)
             if generation:
                 self._known = await self._renew(owner, generation, newer_than)
                 return self._known
@@ -108,9 +113,9 @@ class PartnerToken:
                 raise
             raise await self._give_up(error) from None
 
-    async def _lock(self, owner: str) -> int:
+    async def _lock(self, owner: str, refused: int) -> int:
         lease_ms = int(self._lease_seconds * 1000)
-        return int(await self._store.scripts.run("lock_partner", owner, lease_ms) or 0)
+        return int(await self._store.scripts.run("lock_partner", owner, lease_ms, refused) or 0)
 
     async def _load(self) -> TokenRecord | None:
         key = self._store.keys.partner

@@ -105,7 +105,7 @@ class Stint:
 
     async def _claim_until(self, ends_at: float) -> None:
         loop = asyncio.get_running_loop()
-        pace = self._pace
+        pace, partner_token = self._pace, self._exchanger.partner_token
         while (left := ends_at - loop.time()) > 0 and not self._stopping.is_set():
             self._raise_failed_flush()
             heed_cancellation()
@@ -114,15 +114,16 @@ class Stint:
                 await self._next_progress()
                 continue
             with suppress(CircuitOpenError):  # the claim says what is to be done then
-                await self._exchanger.partner_token.get()
+                await partner_token.get()
             claim = await self._claim(min(room, pace.batch_size))
             if claim.probe_for:
                 await self._prober.try_again(claim.probe_for)
                 continue
             if claim.is_barred:
                 return
+            partner_token.note_refused(claim.refused)
             if self._circuit.note_closed():
-                self._exchanger.partner_token.forget()
+                partner_token.forget()
             for claimed, instant in zip(
                 claim.accounts, claim.schedule.instants(loop.time()), strict=True
             ):

@@ -41,6 +41,7 @@ class Claim:
     generation: int
     schedule: Schedule
     accounts: tuple[Claimed, ...]
+    refused: int = 0  # the newest generation of the partner token that got a 401
     is_barred: bool = False  # the circuit is open
     probe_for: Blame | None = None  # and it is for us to see whether that is over
 
@@ -119,10 +120,12 @@ class TokenStore:
         if generation == b"probe":
             probe_for = Blame(rows[0].decode())
             return Claim(0, Schedule(0, 0, 0, 0), (), is_barred=True, probe_for=probe_for)
+        refused, *accounts = rows
         return Claim(
             int(generation),
-            Schedule(len(rows), first_us, spacing_us, wait_us),
-            tuple(_claimed(*row) for row in rows),
+            Schedule(len(accounts), first_us, spacing_us, wait_us),
+            tuple(_claimed(*row) for row in accounts),
+            refused,
         )
 
     async def complete(

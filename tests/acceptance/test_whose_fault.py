@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -95,6 +96,31 @@ def test_a_secret_revoked_in_the_middle_of_a_fan_out_costs_few_calls_and_no_acco
     seconds = calls[-1].seconds - received_at
     sys.stdout.write(f"{len(begun)} calls in {seconds:.1f} s after the first refusal\n")
     assert len(begun) <= 50
+    assert alarms(workers) == 1
+
+
+def test_workers_killed_while_the_partner_is_suspended_leave_it_so_and_the_next_resume(
+    new_site: Callable[..., Site], upstreams: dict[str, Upstream], tmp_path: Path
+) -> None:
+    big = upstreams[PARTNER]
+    site = new_site("", partners_file=partners_file(tmp_path, upstreams, RATE))
+    workers = [site.worker("one")]
+    await_ready(*workers)
+    site.celery("beat", "beat")
+    eventually(lambda: big.last() > ACCOUNTS // 5)
+    with big.troubled(revoked="tokens"):
+        eventually(lambda: site.store.hexists(site.keys.circuit, "opened_at"))
+        opened_at = site.store.hget(site.keys.circuit, "opened_at")
+        workers[0].kill()
+        workers.append(site.worker("next"))
+        await_ready(workers[1])
+        before, trips = big.last(), int(site.store.hget(site.keys.circuit, "trips") or 0)
+        eventually(lambda: int(site.store.hget(site.keys.circuit, "trips") or 0) > trips)
+        assert site.store.hget(site.keys.circuit, "opened_at") == opened_at
+        assert len(big.calls(before)) <= 3  # of a probe
+        assert not site.store.scard(site.keys.failing), "an account was punished"
+    covered = partial(site.store.zcount, site.keys.expiry, 0, "+inf")
+    eventually(lambda: covered() == ACCOUNTS, told=covered, within=60)
     assert alarms(workers) == 1
 
 

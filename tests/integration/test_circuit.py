@@ -112,15 +112,15 @@ async def test_a_revoked_secret_suspends_the_partner_until_it_is_mended(
 
 async def test_foreign_accounts_by_the_thousand_do_not_suspend_the_partner(onboarded, work_off):
     fleet, sandbox = await onboarded(50)
-    await enrol(fleet, ids(1001, 3000))
+    await enrol(fleet, ids(1001, 10_000))
     before = calls(sandbox)
 
     await work_off(fleet)
 
     status = await fleet_status(fleet.store, 100)
-    assert (status.failing, status.valid, status.barred_by) == (3000, 50, "")
+    assert (status.failing, status.valid, status.barred_by) == (10_000, 50, "")
     assert await told(fleet) == []
-    assert calls(sandbox) - before <= 3000 * 1.1
+    assert calls(sandbox) - before <= 10_000 * 1.1
 
 
 async def test_foreign_accounts_alone_are_to_blame_themselves(fleet_at, work_off):

@@ -44,6 +44,23 @@ async def test_a_rate_below_four_a_second_still_grants_one_at_a_time(scripts):
     assert second.granted <= 1
 
 
+async def test_the_call_that_all_others_wait_for_passes_by_what_is_reserved(scripts):
+    rate = Rate(100)
+    before = [await reserve(scripts, rate, 25) for _ in range(6)][-1]
+
+    first = await reserve(scripts, rate, 1, "first")
+
+    assert (before.granted, first.granted, first.first_us) == (0, 1, 0)
+    after = await reserve(scripts, rate, 25)
+    assert after.wait_seconds > before.wait_seconds  # it counts
+
+
+async def test_a_pause_binds_the_call_that_all_others_wait_for(scripts):
+    await Limiter(scripts, Rate(100)).pause(30, "a reason")
+
+    assert (await reserve(scripts, Rate(100), 1, "first")).granted == 0
+
+
 async def test_a_pause_binds_everybody_and_the_longer_one_stands(scripts, redis, keys):
     ours, theirs = Limiter(scripts, Rate(1000)), Limiter(Scripts(redis, keys), Rate(1000))
     await ours.pause(30, "a reason")

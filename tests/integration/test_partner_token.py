@@ -100,3 +100,25 @@ async def test_an_altered_record_is_replaced_by_a_new_token(worker, upstream, re
     await worker().get()
 
     assert upstream.calls == 2
+
+
+async def test_every_claim_tells_the_other_processes_which_token_was_refused(
+    worker, store, unlimited
+):
+    ours, theirs = worker(), worker()
+    refused = await ours.get()
+    assert (await theirs.get()).generation == refused.generation
+    newer = await ours.get(newer_than=refused.generation)
+
+    theirs.note_refused((await store.claim(1, 60, unlimited, "exchange")).refused)
+
+    assert (await theirs.get()).generation == newer.generation
+
+
+@pytest.mark.parametrize("garbage", ["9e15", "inf", "nan", "-1", "x"])
+async def test_garbage_in_place_of_the_refused_generation_refuses_no_token(
+    store, unlimited, redis, keys, garbage
+):
+    await redis.hset(keys.fleet, "partner_refused", garbage)
+
+    assert (await store.claim(1, 60, unlimited, "exchange")).refused <= 0

@@ -192,6 +192,17 @@ async def test_many_401s_at_once_cost_one_new_partner_token(open_fleet):
         assert stats["statuses"]["exchange"][401] >= 1
 
 
+async def test_a_token_that_another_process_found_refused_is_not_used_any_more(open_fleet):
+    async with open_fleet() as (fleet, sandbox):
+        known = await fleet.exchanger.partner_token.get()
+        await fleet.store.scripts.run("lock_partner", "another", 1, known.generation)
+
+        tally = await stint_of(fleet)[0].run()
+
+        assert tally.exchanged == 30
+        assert sandbox.calls.stats(time.time())["calls"]["partner_token"] == 2
+
+
 async def test_a_cancelled_stint_keeps_what_it_got_and_hands_back_the_rest(open_fleet):
     async with open_fleet(SandboxOptions(accounts=400, latency_seconds=0.2)) as (fleet, sandbox):
         work = asyncio.create_task(stint_of(fleet, concurrency=20)[0].run())

@@ -2,7 +2,8 @@
 -- Takes permits for a call each, then as many due accounts of the lane, leased until now + lease.
 -- Renewals go by the earliest expiry; what was asked for, by the longest wait.
 -- While the circuit is open returns {'open', 0, 0, wait µs}, or, to who may probe now,
--- {'probe', 0, 0, 0, blame}. Else returns {generation, first µs, spacing µs, wait µs, then for each account
+-- {'probe', 0, 0, 0, blame}. Else returns {generation, first µs, spacing µs, wait µs, generation of
+-- the partner token that was refused, then for each account
 -- {account, covered until, attempts, repeats, history, fingerprint, expiry when quarantined}}.
 local now, lease, want, lane = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local holder, rate, burst = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -66,13 +67,14 @@ end
 local turned_away = knock()
 if turned_away then return turned_away end
 local due = due_accounts(lane, now, lane == 'renew' and want + 1 or want)
-if #due == 0 then return { '0', 0, 0, 0 } end
+local refused = refused_partner_token()
+if #due == 0 then return { '0', 0, 0, 0, refused } end
 local granted, first, spacing, wait = reserve(lane, now, rate, burst, math.min(want, #due))
-if granted == 0 then return { '0', 0, 0, wait } end
+if granted == 0 then return { '0', 0, 0, wait, refused } end
 if lane == 'renew' then due = by_expiry(due) end
 
 local generation = next_generation()
-local claim = { generation, first, spacing, 0 }
+local claim = { generation, first, spacing, 0, refused }
 for i = 1, granted do
   local account = due[i]
   local score = redis.call('ZSCORE', DUE, account)

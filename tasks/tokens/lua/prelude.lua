@@ -31,6 +31,13 @@ local function next_generation()
   return generation
 end
 
+-- Generation of the newest partner token that got a 401: nobody is to call with it, nor an older.
+local function refused_partner_token()
+  local refused = tonumber(redis.call('HGET', FLEET, 'partner_refused')) or 0
+  local last = tonumber(redis.call('GET', GENERATION)) or 0
+  return refused <= last and refused or 0 -- else garbage, for which no token would be new enough
+end
+
 -- A due score's sign is its lane: above zero a renewal, below zero what somebody asked for.
 -- Its magnitude is the instant from which it is due.
 local function in_lane_of(score, instant)
@@ -247,20 +254,21 @@ end
 -- where none is granted, how long to wait before asking again in µs.
 -- Instants that lie in the past are the burst, saved up while nobody called.
 -- While both lanes have work, each is metered to its share, and renewals reserve further ahead.
+-- The lane 'first', for the call that all others wait for, passes by what is reserved.
 local function reserve(lane, now_ms, rate, burst, want)
   local now = server_us()
   local spacing = 1000000 / rate
   local furthest = now + LONGEST_PAUSE_US + 2 * spacing
   local other = lane == 'renew' and 'exchange' or 'renew'
-  local is_contested = #due_accounts(other, now_ms, 1) > 0
+  local is_contested = lane ~= 'first' and #due_accounts(other, now_ms, 1) > 0
   local horizon = math.max(HORIZON_US, spacing)
   if is_contested and lane == 'renew' then horizon = math.max(URGENT_HORIZON_US, 2 * spacing) end
   if is_contested and lane == 'exchange' then horizon = math.max(YIELDING_HORIZON_US, spacing) end
 
   local meter, metered_spacing = lane .. '_next_at', spacing / SHARE
   local kept = redis.call('HMGET', LIMITER, 'next_at', 'paused_until', meter)
-  local first = math.max(instant_us(kept[1], furthest), now - burst * spacing)
-  first = math.max(first, instant_us(kept[2], furthest))
+  local booked = math.max(instant_us(kept[1], furthest), now - burst * spacing)
+  local first = math.max(lane == 'first' and now or booked, instant_us(kept[2], furthest))
   local room = math.floor((now + horizon - first) / spacing) + 1
   local granted = math.min(want, room, math.max(1, math.floor(rate * HORIZON_US / 1000000)))
   local opens_in = first - now - horizon
@@ -271,7 +279,8 @@ local function reserve(lane, now_ms, rate, burst, want)
   end
   if granted < 1 then return 0, 0, 0, math.ceil(math.max(opens_in, 0) + 1) end
 
-  redis.call('HSET', LIMITER, 'next_at', string.format('%.0f', first + granted * spacing))
+  if lane ~= 'first' then booked = first end
+  redis.call('HSET', LIMITER, 'next_at', string.format('%.0f', booked + granted * spacing))
   if is_contested then
     redis.call('HSET', LIMITER, meter, string.format('%.0f', metered + granted * metered_spacing))
   end

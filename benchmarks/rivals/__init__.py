@@ -1,0 +1,1 @@
+"""What people would use instead; each does the same calls and keeps the token in Redis."""
