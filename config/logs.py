@@ -1,6 +1,7 @@
 """structlog and the standard library's logging in one stream, with secrets masked."""
 
 import logging
+import os
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO
@@ -73,9 +74,8 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
     else:
         # Tracebacks without local variables: those may hold secrets.
         traceback = structlog.dev.plain_traceback
-        renderers = [
-            structlog.dev.ConsoleRenderer(colors=output.isatty(), exception_formatter=traceback)
-        ]
+        colours = output.isatty() and not os.environ.get("NO_COLOR")
+        renderers = [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=traceback)]
     handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

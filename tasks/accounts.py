@@ -45,12 +45,20 @@ def discover(
     """
     process = runtime()
     fleet = process.fleet(partner_id)
+    partner_id = fleet.partner.partner_id
     try:
-        return process.call(discover_accounts(fleet, self.app)).as_dict()
+        found = process.call(discover_accounts(fleet, self.app))
     except DinteroError as error:
-        partner_id = fleet.partner.partner_id
         log.error("discovery.failed", partner_id=partner_id, reason=error.reason, error=str(error))
         raise
+    if found.held_back:
+        log.error(
+            "accounts.held_back",
+            partner_id=partner_id,
+            missing=found.held_back,
+            remedy="if Dintero's list is right: subtokens accounts discover --drop-missing",
+        )
+    return found.as_dict()
 
 
 @shared_task(
@@ -79,9 +87,10 @@ async def discover_accounts(fleet: Fleet, app: Celery, *, drop_missing: bool = F
     started_ms = store.now_ms()
     listed = enrolled = 0
     present: set[str] = set()
+    odd: list[str] = []
     async with _held(fleet):
         async for page in pages_of_accounts(lambda after: _fetch_page(fleet, after)):
-            wanted = [account for account in page if _is_wanted(account, partner_id)]
+            wanted = [account for account in page if _is_wanted(account, partner_id, odd)]
             listed += len(page)
             present.update(account.account_id for account in wanted)
             pairs = [(account.account_id, account.display_name) for account in wanted]
@@ -96,14 +105,8 @@ async def discover_accounts(fleet: Fleet, app: Celery, *, drop_missing: bool = F
     interval = fleet.discovery_interval_seconds
     await note_discovery(store, discovery, started_ms + int(interval * 1000) if interval else None)
     log.info("accounts.discovered", **discovery.as_dict())
-    if held_back:
-        log.error(
-            "accounts.held_back",
-            partner_id=partner_id,
-            missing=held_back,
-            enrolled=members,
-            remedy="if Dintero's list is right: subtokens accounts discover --drop-missing",
-        )
+    if odd:
+        log.warning("accounts.skipped", partner_id=partner_id, count=len(odd), error=odd[0])
     return discovery
 
 
@@ -151,13 +154,14 @@ async def _fetch_page_once(fleet: Fleet, after: str | None) -> list[ListedAccoun
         return await fleet.client.list_accounts(partner_id, bearer.access_token, after)
 
 
-def _is_wanted(account: ListedAccount, partner_id: str) -> bool:
+def _is_wanted(account: ListedAccount, partner_id: str, odd: list[str]) -> bool:
     if not account.active or account.deleted_at:
         return False
     try:
         checked_account_id(account.account_id, partner_id)
     except InputError as error:
         if account.account_id != partner_id:
-            log.warning("account.skipped", partner_id=partner_id, error=str(error))
+            odd.append(str(error))
+            log.debug("account.skipped", partner_id=partner_id, error=str(error))
         return False
     return True

@@ -35,6 +35,12 @@ async def look(fleet: Fleet, app: Celery, *, is_sweep: bool = False) -> None:
                 for ticket in tickets:
                     await fleet.tickets.give_back(lane, ticket)
             raise
+        log.debug(
+            "tickets.published",
+            partner_id=fleet.partner.partner_id,
+            **{lane: len(tickets) for lane, tickets in outlook.tickets.items()},
+            discovery=outlook.is_discovery_due,
+        )
     for run_id in outlook.waves:
         await send_wave(fleet, app, run_id)
     await release(fleet, app, outlook.ripe_runs)
@@ -65,10 +71,11 @@ async def release(fleet: Fleet, app: Celery, run_ids: Sequence[str]) -> None:
             if continuation:
                 step = app.signature(loads(continuation))
                 await asyncio.to_thread(step.apply_async, add_to_parent=False)
+                log.info("run.released", run_id=run_id, step=step.task)
         except OperationalError as error:  # a later look sends it once the broker is back
             log.warning("run.release_failed", run_id=run_id, error=repr(error))
         except Exception as error:  # noqa: BLE001 - one step's message must not stop the others'
-            log.error("run.unsendable", run_id=run_id, error=repr(error))
+            log.error("run.not_sent", run_id=run_id, error=repr(error))
             await fleet.runs.confirm_release(run_id)
 
 

@@ -29,7 +29,7 @@ def reject(
     if not str(generation).isdecimal():
         raise InputError(f"generation {generation!r:.40} is none: pass that of the refused record")
     verdict = process.call(fleet.store.reject(checked, int(generation)))
-    log.info("token.rejected", account_id=checked, generation=generation, verdict=verdict)
+    log.debug("token.rejected", account_id=checked, generation=generation, verdict=verdict)
     if verdict == "held back":
         alarm_of_rejections(fleet, 1)
     process.call(look(fleet, self.app))

@@ -37,7 +37,7 @@ class Runtime:
         self._fleets: dict[str, Fleet] = {}
         self._redis, self._transport = self.call(self._open())
         for file in settings.files_read_by_others():
-            log.warning("secrets.readable_by_others", file=str(file), remedy=f"chmod 600 {file}")
+            log.warning("secrets.exposed", file=str(file), remedy=f"chmod 600 {file}")
 
     async def _open(self) -> tuple[Redis, httpx.AsyncBaseTransport]:
         redis = open_store(self.settings.store_url.get_secret_value())

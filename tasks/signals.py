@@ -1,6 +1,8 @@
-"""What any worker that has our tasks does beside them: consume their queues, and watch the runs."""
+"""What a worker that has our tasks does beside them: consume their queues, watch runs, log."""
 
+import logging
 import random
+from collections.abc import Mapping
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -11,6 +13,12 @@ from ..config.queues import QUEUES, SWEEP_QUEUE
 from ..config.schedule import SWEEP_INTERVAL_SECONDS
 
 TASKS, WATCH = "subtokens.tasks", "subtokens.watch_runs"
+# What subtokens sends to itself, each second or for each account; what comes of it, it logs itself.
+_OUR_OWN = {"subtokens.renew_due", WATCH, "subtokens.work", "subtokens.account_done"}
+_LOGGERS_OF_TASKS = (
+    *("celery.worker.strategy", "celery.worker.request"),  # received, discarded
+    *("celery.app.trace", "celery.beat"),  # succeeded, sent
+)
 
 
 def consume_our_queues() -> None:
@@ -21,6 +29,23 @@ def consume_our_queues() -> None:
 def watch_by_ourselves() -> None:
     """Let each worker that takes sweeps send itself one, so that runs end where no beat is left."""
     worker_init.connect(_add_watch, dispatch_uid="subtokens.watch")
+
+
+def log_our_own_at_debug() -> None:
+    """Have Celery log at debug, not at info, that a task came and went that nobody else sends."""
+    for name in _LOGGERS_OF_TASKS:
+        logging.getLogger(name).addFilter(_at_debug)
+
+
+def _at_debug(record: logging.LogRecord) -> bool:
+    arguments = record.args or ()
+    values = arguments.values() if isinstance(arguments, Mapping) else arguments
+    if record.levelno != logging.INFO or not any(
+        isinstance(v, str) and v in _OUR_OWN for v in values
+    ):
+        return True
+    record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+    return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
 
 
 def _serves(app: Celery) -> bool:

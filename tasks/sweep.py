@@ -12,8 +12,15 @@ from .fleet import Fleet
 from .look import look
 from .runtime import runtime
 
+_COMMON: dict[str, Any] = {
+    "bind": True,
+    "queue": SWEEP_QUEUE,
+    "ignore_result": True,
+    "throws": (RedisError,),  # sweep.failed has told it; a traceback each second would tell no more
+}
 
-@shared_task(name="subtokens.renew_due", bind=True, queue=SWEEP_QUEUE, ignore_result=True)
+
+@shared_task(name="subtokens.renew_due", **_COMMON)
 def renew_due(self: "Task[Any, Any]") -> None:
     """See to it that due accounts are worked on; celery beat sends this every second.
 
@@ -23,7 +30,7 @@ def renew_due(self: "Task[Any, Any]") -> None:
     _for_every_partner(lambda fleet: look(fleet, self.app, is_sweep=True))
 
 
-@shared_task(name="subtokens.watch_runs", bind=True, queue=SWEEP_QUEUE, ignore_result=True)
+@shared_task(name="subtokens.watch_runs", **_COMMON)
 def watch_runs(self: "Task[Any, Any]") -> None:
     """Look at the fleets as a sweep does, without its hourly duties; workers send this themselves.
 

@@ -34,11 +34,12 @@ async def send_wave(fleet: Fleet, app: Celery, run_id: str) -> None:
     except OperationalError:
         raise
     except Exception as error:  # noqa: BLE001 - one user's message must not stop the others'
-        log.error("run.unsendable", run_id=run_id, error=repr(error))
+        log.error("run.not_sent", run_id=run_id, error=repr(error))
         for account_id in accounts:
             await fleet.runs.account_done(run_id, account_id, UNSENDABLE)
     else:
         await fleet.runs.wave_sent(run_id, accounts)
+        log.debug("wave.sent", run_id=run_id, count=len(accounts))
 
 
 def _publish(

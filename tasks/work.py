@@ -113,7 +113,7 @@ async def _stint(fleet: Fleet, app: Celery, lane: Lane) -> None:
         tally = await fleet.stint(lane, partial(release, fleet, app)).run()
     except DinteroError as error:
         log.error(
-            "partner.unavailable",
+            "work.broken_off",
             partner_id=fleet.partner.partner_id,
             blame=str(error.blame),
             reason=error.reason,

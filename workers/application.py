@@ -14,6 +14,7 @@ from ..config.errors import SettingsError
 from ..config.logs import configure_logging
 from ..config.queues import QUEUES
 from ..config.settings import Settings, load
+from ..tasks import fan_out  # noqa: F401 - registers all, where they were met without Celery, too
 from .health import leave_signs_of_beat, leave_signs_of_worker
 from .stopping import end_tickets_on_term
 

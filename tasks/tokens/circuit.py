@@ -67,8 +67,10 @@ class Circuit:
         self._known = None
         if blame:
             is_upstreams = blame == Blame.UPSTREAM
-            event = "upstream.recovered" if is_upstreams else "partner.resumed"
-            log.info(event, partner_id=self._partner_id)
+            log.info(
+                "upstream.recovered" if is_upstreams else "partner.resumed",
+                partner_id=self._partner_id,
+            )
 
     async def weigh(self, answered: int, failed: int, reason: str) -> None:
         """Count calls that the upstream answered, whatever it said, and those that it failed."""

@@ -122,7 +122,7 @@ class Exchanger:
         if seconds < SHORTEST_LIFETIME_SECONDS and not self._has_warned:
             self._has_warned = True
             log.warning(
-                "token.short_lived",
+                "token.issued_short",
                 partner_id=self._partner.partner_id,
                 lifetime_seconds=seconds,
                 shortest_seconds=SHORTEST_LIFETIME_SECONDS,

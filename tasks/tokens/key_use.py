@@ -58,7 +58,7 @@ class KeyUse:
         if ignorant and store.clock() - self._told_at >= _TOLD_AGAIN_SECONDS:
             self._told_at = store.clock()
             log.error(
-                "key.not_known_everywhere",
+                "key.held_back",
                 partner_id=store.keys.partner_id,
                 key_id=first,
                 sealing_with=sealer.sealing_id,

@@ -102,16 +102,21 @@ class Reading(ABC, Generic[Client]):
         ]
         commands: RoundTrip = [("mget", list(map(self._keys.token, part))) for part in parts]
         answers = (yield commands) if commands else []
-        shut: list[str] = []
+        shut: dict[str, str] = {}
         for part, answer in zip(parts, answers, strict=True):
             for account, sealed in zip(part, answer, strict=True):
                 try:
                     found[account] = None if sealed is None else self._opened(account, sealed)
                 except SealError as error:
-                    shut.append(account)
-                    log.warning("token.unreadable", account_id=account, error=str(error))
+                    shut[account] = str(error)
+                    log.debug("token.not_opened", account_id=account, error=str(error))
             yield 0.0  # an event loop has other work as well
-        yield from self._reporting(shut[:_MOST_IN_A_COMMAND])
+        if shut:
+            first = next(iter(shut.values()))
+            log.warning(
+                "tokens.not_opened", partner_id=self.partner_id, count=len(shut), error=first
+            )
+        yield from self._reporting(list(shut)[:_MOST_IN_A_COMMAND])
         now = self._clock()
         return {account: r for account, r in found.items() if r and r.lasts(seconds, now)}
 

@@ -201,6 +201,12 @@ class Stint:
         elif record.expires_ms <= known_ms:
             self.tally.shortened += 1
         self._records.append(record)
+        log.debug(
+            "account.exchanged",
+            account_id=record.account_id,
+            generation=record.generation,
+            expires_ms=record.expires_ms,
+        )
 
     async def _is_held(self, account_id: str) -> bool:
         with suppress(SealError):
@@ -255,8 +261,10 @@ class Stint:
         self._progress.set()
         if not call.cancelled() and (error := call.exception()):
             # Not one of Dintero's errors: the store, or a fault of ours. The lease brings it back.
+            if not self.tally.failed["internal"]:
+                log.error("accounts.abandoned", first=claimed[0], error=repr(error))
             self.tally.failed["internal"] += 1
-            log.error("account.abandoned", account_id=claimed[0], error=repr(error))
+            log.debug("account.abandoned", account_id=claimed[0], error=repr(error))
 
     async def _next_progress(self) -> None:
         self._progress.clear()

@@ -330,6 +330,16 @@ def await_ready(*workers: Child) -> None:
         assert worker.is_alive, worker.said()
 
 
+def rounds_told(*processes: Child) -> list[str]:
+    """The lines about what subtokens sends to itself each second; at info there are none."""
+    names = ("subtokens.renew_due", "subtokens.watch_runs", "subtokens.work[")
+    lines = [line for process in processes for line in process.said().splitlines()]
+    told = ("received", "succeeded", "Sending due task")
+    return [
+        line for line in lines if any(n in line for n in names) and any(w in line for w in told)
+    ]
+
+
 @pytest.fixture(scope="session")
 def upstream() -> Iterator[Upstream]:
     """A sandbox of 400 accounts; the last ten are not active."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from .conftest import Site, Upstream, account_ids, await_ready, eventually
+from .conftest import Site, Upstream, account_ids, await_ready, eventually, rounds_told
 
 
 def test_discovered_accounts_get_and_renew_their_tokens_with_nobody_asking(
@@ -28,4 +28,6 @@ def test_discovered_accounts_get_and_renew_their_tokens_with_nobody_asking(
         assert {call.status for call in served} == {200}
         beat.stop()
         assert "Traceback" not in beat.said() + worker.said()
+        assert not rounds_told(beat, worker)
+        assert "accounts.renewed" in worker.said()  # one line for each batch
     assert not list(site.folder.iterdir())

@@ -3,11 +3,14 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 
@@ -17,8 +20,9 @@ from subtokens.config.settings import PREFIX
 from subtokens.workers.sandbox.tokens import TOKEN_MARK
 
 from .conftest import PARTNER, Finished, Site, Upstream, account, account_ids, eventually
+from .terminals import COLOUR, COMMAND, Terminal
 
-USUAL, FAILED, BAD_INPUT, NO_REDIS = 0, 1, 2, 3
+USUAL, FAILED, BAD_INPUT, NO_REDIS, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 LOOKS = {
@@ -56,6 +60,8 @@ REFUSED = {
     f"token {PARTNER}": "the partner itself",
     "sandbox --errors 2": "error_share",
     "status --nonsense": "No such option",
+    "status --watch": "into a pipe: --watch --json",
+    "status --watch --forecast": "one of them",
 }
 
 
@@ -66,12 +72,16 @@ def looks(site: Site) -> dict[str, Finished]:
 
 
 @pytest.fixture(scope="module")
-def refusals(site: Site, upstream: Upstream) -> dict[str, Finished]:
-    """What commands with unusable input said; none of them may have called anybody."""
-    before = upstream.last()
+def refusals(site: Site) -> dict[str, Finished]:
+    """What commands with unusable input said; none of them may have asked for anything."""
+
+    def runs() -> set[bytes]:
+        return set(site.store.zrange(site.keys.runs, 0, -1))
+
+    before, enrolled = runs(), site.store.zcard(site.keys.due)
     refusals = site.cli_together({line: tuple(line.split()) for line in REFUSED})
-    # Elsewhere accounts may be tried again that failed before; none of these has.
-    assert not upstream.calls_of(account_ids(1, 90), before)
+    assert runs() <= before
+    assert site.store.zcard(site.keys.due) == enrolled
     return refusals
 
 
@@ -103,6 +113,7 @@ def mishaps(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, F
                 "no settings": ("status",),
                 "setting": ("exchange", "--all"),
                 "credential": ("accounts", "discover"),
+                "port": ("sandbox", "--port", str(taken.getsockname()[1])),
             },
             {name: site.whole_environment | values for name, values in changed.items()}
             | {"no settings": {"PATH": os.environ["PATH"]}},
@@ -356,11 +367,17 @@ def test_refused_credentials_end_with_1_and_name_what_was_refused(
     assert "CANARY" not in err
 
 
+def test_a_port_that_others_use_ends_with_2(mishaps: dict[str, Finished]) -> None:
+    code, out, err = mishaps["port"]
+    assert (code, out) == (BAD_INPUT, "")
+    assert "cannot listen at 127.0.0.1, port " in err
+
+
 # sandbox
 
 
 def test_the_sandbox_answers_and_ends_well_on_an_interrupt(site: Site) -> None:
-    command = [sys.executable, "-m", "subtokens.workers.cli", "sandbox", "--port=0", "--accounts=7"]
+    command = [*COMMAND, "sandbox", "--port=0", "--accounts=7"]
     environment = {k: v for k, v in site.whole_environment.items() if not k.startswith(PREFIX)}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -381,3 +398,105 @@ def test_the_sandbox_answers_and_ends_well_on_an_interrupt(site: Site) -> None:
         finally:
             sandbox.kill()
         assert (sandbox.wait(), rest) == (0, "")
+
+
+# On a terminal and in a pipe
+
+
+@contextmanager
+def on_terminal(site: Site, *arguments: str, columns: int = 80, **more: str) -> Iterator[Terminal]:
+    environment = {k: v for k, v in site.whole_environment.items() if k != "NO_COLOR"} | more
+    with Terminal(
+        *arguments, columns=columns, environment=environment, folder=site.folder
+    ) as terminal:
+        yield terminal
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_status_fits_a_terminal_and_no_word_is_broken(site: Site, columns: int) -> None:
+    with on_terminal(site, "status", columns=columns) as terminal:
+        assert terminal.finish() == USUAL
+    lines = terminal.lines
+    assert max(map(len, lines)) <= columns
+    rows = [line.split("  ")[0].strip() for line in lines if line.startswith(" ")]
+    for name in ("accounts", "tokens", "expiring", "due", "failing", "uncovered", "last sweep"):
+        assert name in rows
+    sentence = "calls a second: fits into 2,000 a second."
+    assert sentence in " ".join(" ".join(lines).split())
+    if columns == 200:
+        assert [line for line in lines if line.endswith(sentence)]
+        assert [line for line in lines if "account-seconds" in line and "first tokens)" in line]
+
+
+def test_watching_redraws_the_terminal_until_ctrl_c_which_is_its_usual_end(site: Site) -> None:
+    with on_terminal(site, "status", "--watch", "--every", "0.1") as terminal:
+        terminal.await_shown("Ctrl-C ends it", times=3)
+        terminal.interrupt()
+        assert terminal.finish() == USUAL
+    assert "\x1b[1A" in terminal.shown  # it goes up again
+    assert "\x1b[?25h" in terminal.shown  # and the cursor is back
+    assert "Traceback" not in terminal.shown
+    assert max(map(len, terminal.lines)) <= 80
+
+
+def test_watching_as_json_prints_a_line_at_each_look(site: Site) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "status", "--watch", "--json", "--every", "0.1"],
+        env=site.whole_environment,
+        cwd=site.folder,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as watching:
+        try:
+            assert watching.stdout
+            looks = [json.loads(watching.stdout.readline()) for _ in range(3)]
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(30) == USUAL
+        finally:
+            watching.kill()
+    assert {look["partner_id"] for look in looks} == {PARTNER}
+
+
+def test_colours_are_for_terminals_alone_and_for_none_that_wants_none(site: Site) -> None:
+    looking = ("doctor", "--no-calls")  # no beat runs here, which is a warning
+    with on_terminal(site, *looking) as coloured, on_terminal(site, *looking, NO_COLOR="1") as bare:
+        coloured.finish()
+        bare.finish()
+    assert COLOUR.search(coloured.shown)
+    assert not COLOUR.search(bare.shown)
+    assert coloured.lines[0] == bare.lines[0]
+    for words in (looking, ("status",), ("--help",)):
+        done = site.cli(*words)
+        assert "\x1b" not in done.out + done.err
+
+
+def test_an_interrupted_command_ends_with_130_and_no_traceback(site: Site) -> None:
+    with on_terminal(
+        site, "exchange", account(1), SUBTOKENS_NAMESPACE="nobody-is-here"
+    ) as terminal:
+        terminal.await_shown("exchanging")
+        terminal.interrupt()
+        assert terminal.finish() == INTERRUPTED
+    assert "Traceback" not in terminal.shown
+
+
+def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("subtokens")
+    if not command.exists() or not shutil.which("bash"):
+        pytest.skip("there is no bash, or the package is not installed")
+    script = """
+    eval "$(subtokens --show-completion)"
+    for words in "st" "accounts dis" "status --wa"; do
+        COMP_WORDS=(subtokens $words) COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        _subtokens_completion subtokens
+        echo "${COMPREPLY[@]}"
+    done
+    """
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script],
+        env={"PATH": f"{command.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stdout.splitlines() == ["status", "discover", "--watch"], done.stderr

@@ -73,7 +73,7 @@ def test_a_promotion_waits_for_the_last_live_worker_and_nothing_becomes_unreadab
             exchange_all(site)
             assert sealing_ids(site) == {"k1"}
             assert readable(site, encryption_keys=KEYS) == len(ACCOUNTS)
-        assert "key.not_known_everywhere" in promoted.said()
+        assert "key.held_back" in promoted.said()
         assert holder in promoted.said()
         status = site.cli("keys", "status", "--json")
         (facts,) = json.loads(status.out)

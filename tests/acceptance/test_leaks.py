@@ -270,7 +270,7 @@ def test_a_crash_leaves_nothing_behind(stage: Stage) -> None:
         assert isinstance(failed, AssertionError)
         assert "in parsed" in stage.results[-1]  # its traceback is kept
         stage.send(subtokens.fan_out.si(timeout=1.5, retry=True))
-        assert "account.abandoned" in stage.processes["first"].said()
+        assert "accounts.abandoned" in stage.processes["first"].said()
         stage.site.store.delete(stage.site.keys.partner)
         stage.start_worker("second")  # knows no partner token, and gets none
         stage.send(subtokens.fan_out.si(timeout=1.5, retry=True))

@@ -55,7 +55,9 @@ def test_a_sweep_without_its_store_fails_and_renewals_go_on_once_it_is_back(
 ) -> None:
     accounts = account_ids(1, 20)
     with Upstream(accounts=len(accounts), lifetime_seconds=4) as upstream:
-        site = new_site(upstream.base_url, store_url=store_server.url(1), **SHORT_TIMES)
+        site = new_site(
+            upstream.base_url, store_url=store_server.url(1), log_level="DEBUG", **SHORT_TIMES
+        )
         worker = site.worker("worker")
         await_ready(worker)
         beat = site.celery("beat", "beat", "--loglevel=INFO")

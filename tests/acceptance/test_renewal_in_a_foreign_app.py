@@ -17,6 +17,7 @@ from .conftest import (
     account_ids,
     await_ready,
     eventually,
+    rounds_told,
     sending_by,
 )
 
@@ -60,6 +61,7 @@ def test_a_foreign_app_renews_tokens_by_its_own_beat(new_site: Callable[..., Sit
         assert {call.status for call in exchanged} == {200}
         assert beat.is_alive
         assert "Traceback" not in worker.said() + beat.said()
+        assert not rounds_told(beat, worker)
 
 
 @pytest.mark.faults

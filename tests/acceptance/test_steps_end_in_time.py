@@ -460,7 +460,12 @@ def dark_stage(
     folder = tmp_path_factory.mktemp("dark") / "here"
     with (
         Upstream(accounts=len(ACCOUNTS)) as upstream,
-        Site(folder, upstream.base_url, append_only=True, discovery_interval_seconds=0) as site,
+        Site(
+            *(folder, upstream.base_url),
+            append_only=True,
+            discovery_interval_seconds=0,
+            log_level="DEBUG",
+        ) as site,
     ):
         site.enrol(ACCOUNTS)
         site.store.zadd(site.keys.due, dict.fromkeys(ACCOUNTS, 1e13))

@@ -131,6 +131,7 @@ def stop(up: "subprocess.Popen[bytes]", number: signal.Signals = signal.SIGINT) 
 def test_three_values_are_enough_and_the_next_up_goes_on_from_what_was_kept(
     place: Place, upstream: Upstream
 ) -> None:
+    place.environment["SUBTOKENS_LOG_LEVEL"] = "DEBUG"  # else a sweep is not told
     began = time.monotonic()
     up = place.await_up("--workers", "2")
     eventually(lambda: has_swept(place.said()))

@@ -24,6 +24,7 @@ FORMS = [
     "ensure --timeout 0.1 --valid-for 1h --file ODD",
     "ensure --valid-for 1h T112 --timeout ODD",
     "status ODD",
+    "status --watch --every ODD",
     "status --forecast --accounts ODD",
     "status --forecast --accounts 5 --rate 1 --lifetime ODD",
     "status --forecast --accounts 5 --lifetime 60 --rate ODD",

@@ -110,7 +110,7 @@ async def test_the_error_names_the_workers_once_a_minute_at_most(worker, clock, 
     promoted, ignorant = worker("a:1", NEW | OLD), worker("b:2", OLD)
 
     def told():
-        return [r for r in caplog.records if "key.not_known_everywhere" in str(r.msg)]
+        return [r for r in caplog.records if "key.held_back" in str(r.msg)]
 
     with caplog.at_level(logging.ERROR, logger="subtokens"):
         for _ in range(60):

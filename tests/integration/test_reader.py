@@ -240,7 +240,8 @@ async def test_a_record_that_cannot_be_opened_is_lost_alone_and_told(
     assert set(found) == {B}
     [record] = caplog.records
     assert record.levelname == "WARNING"
-    assert (record.msg["event"], record.msg["account_id"]) == ("token.unreadable", A)
+    assert (record.msg["event"], record.msg["count"]) == ("tokens.not_opened", 1)
+    assert A in record.msg["error"]
     assert "CANARY" not in caplog.text
 
 

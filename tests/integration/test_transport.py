@@ -128,8 +128,10 @@ async def test_the_status_of_an_error_counts_even_if_its_body_breaks_off() -> No
     "broken",
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
-        b"1\r\na\r\n0\r\n\r\n",
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"1\r\na\r\n0\r\n\r\n"
+        ),
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nCANARY",
         b"HTTP/1.1 200 OK\r\nA: b\x00c\r\nContent-Length: 1\r\n\r\na",
         b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 20_000,

@@ -11,9 +11,11 @@ import pytest
 import structlog
 from pydantic import SecretBytes, SecretStr
 
+import subtokens
 from subtokens.config.logs import MASK, configure_logging, log, redact
 from subtokens.config.settings import Settings
 from subtokens.tasks.tokens.record import Kind, TokenRecord
+from subtokens.workers.cli.events import SHOWN_EVENTS
 
 CANARY = "CANARY-of-logs"
 FORMATS = ["json", "console"]
@@ -157,3 +159,41 @@ def test_an_exception_that_is_logged_later_keeps_its_traceback(
     logger.error("it.failed", exc_info=caught.value)
     assert "RuntimeError: with a local of 14 letters" in stream.getvalue()
     assert "in fail" in stream.getvalue()
+
+
+def tell(level: int, name: str, told: str) -> None:
+    """As Celery logs of a task that it has run."""
+    logger = logging.getLogger("celery.app.trace")
+    logger.log(level, f"Task %(name)s[%(id)s] {told}", {"name": name, "id": "an-id"})
+
+
+def test_celery_tells_of_what_we_send_to_ourselves_at_debug_and_of_its_failures_as_ever(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert subtokens.fan_out.name == "subtokens.fan_out"  # its package is loaded with Celery
+    with caplog.at_level(logging.INFO):
+        tell(logging.INFO, "subtokens.work", "succeeded")
+        tell(logging.ERROR, "subtokens.work", "raised")
+        tell(logging.INFO, "subtokens.ensure", "succeeded")
+        tell(logging.INFO, "users.settle", "succeeded")
+    assert [record.getMessage() for record in caplog.records] == [
+        "Task subtokens.work[an-id] raised",
+        "Task subtokens.ensure[an-id] succeeded",
+        "Task users.settle[an-id] succeeded",
+    ]
+    caplog.clear()
+    with caplog.at_level(logging.DEBUG):
+        tell(logging.INFO, "subtokens.renew_due", "succeeded")
+    assert [record.levelname for record in caplog.records] == ["DEBUG"]
+
+
+def test_a_command_shows_what_it_meets_as_a_line_on_stderr(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logging.getLogger().addHandler(SHOWN_EVENTS)
+    log.info("accounts.forgotten", count=1)
+    log.warning("secrets.exposed", file="partners.toml", remedy="chmod 600 partners.toml")
+    assert capsys.readouterr() == (
+        "",
+        "warning: secrets.exposed file=partners.toml remedy=chmod 600 partners.toml\n",
+    )

@@ -1,8 +1,4 @@
-"""The command `subtokens`. Needs the extra `cli`: pip install 'subtokens[cli]'.
-
-Exit codes: 0 all is well; 1 something asked for did not come about; 2 bad input or settings,
-nothing was spent; 3 Redis cannot be reached; 130 interrupted.
-"""
+"""The command `subtokens`. Needs the extra `cli`: pip install 'subtokens[cli]'."""
 
 import sys
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...config.errors import InputError
-from ...config.ids import checked_account_id
+from ...config.ids import checked_account_id, checked_account_ids
 
 MOST_PROBLEMS_SHOWN = 50
 LONGEST_NAME = 80
@@ -68,6 +68,13 @@ def content_of(file: Path) -> bytes:
         return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def chosen_ids(account_ids: list[str], file: Path | None, partner_id: str) -> list[str]:
+    """The ids as they stand, or those of a file. Raises InputError that names each bad line."""
+    if file is None:
+        return checked_account_ids(account_ids, partner_id)
+    return list(accounts_of(content_of(file), str(file), partner_id).names)
 
 
 def _lines(content: bytes, source: str) -> list[str]:

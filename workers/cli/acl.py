@@ -7,9 +7,6 @@ import typer
 
 from ...config.errors import InputError
 from ...config.ids import checked_partner_id
-from ...config.queues import QUEUES
-from ...config.settings import Settings, load
-from ...config.urls import store_address
 from ...tasks.tokens.roles import PASSWORD, ROLES, WEAKER, Role, Scope, rules, user_name
 
 
@@ -24,10 +21,17 @@ def acl(
         bool, typer.Option("--for-6-2", help="for Redis 6.2, which tells reading from writing less")
     ] = False,
 ) -> None:
-    """Print users of Redis for the parts of a deployment, each with what it needs and no more.
+    """Print users of Redis for the parts of a deployment.
 
-    Example: subtokens acl >> users.acl, with each password's SHA-256 put in
+    Each may do what it needs and no more. Put each password's SHA-256 into its line.
+
+    Example: subtokens acl >> users.acl
     """
+    from ...config.queues import QUEUES
+    from ...config.settings import Settings, load
+    from ...config.urls import store_address
+    from .terminal import say
+
     settings = load(Settings)
     chosen: list[Role] = [name for name in ROLES if role in {None, name}]
     if not chosen:
@@ -42,5 +46,5 @@ def acl(
             told = rules(name, scope, for_6_2=for_6_2)
             typer.echo(f"user {user_name(name, scope)} {' '.join(told)}")
         if for_6_2 and name in WEAKER:
-            typer.echo(f"weaker on 6.2: as {name}, {WEAKER[name]}", err=True)
-    typer.echo(f"in place of {PASSWORD[1:]}: printf %s PASSWORD | sha256sum", err=True)
+            say(f"weaker on 6.2: as {name}, {WEAKER[name]}", stderr=True)
+    say(f"in place of {PASSWORD[1:]}: printf %s PASSWORD | sha256sum", stderr=True)

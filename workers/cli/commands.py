@@ -1,20 +1,20 @@
 """The table of commands, and what their errors become."""
 
+import logging
 import os
-import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
-from celery.exceptions import OperationalError as CeleryOperationalError
-from kombu.exceptions import OperationalError
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
+from ... import __version__
 from ...config.errors import InputError, SettingsError, SubtokensError
 from .accounts import accounts
 from .acl import acl
 from .doctor import doctor
 from .ensure import ensure
+from .events import SHOWN_EVENTS
 from .exchange import exchange
+from .exit_codes import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, NO_REDIS
 from .keys import keys
 from .monitor import monitor
 from .show import explain, token
@@ -22,18 +22,26 @@ from .status import status
 from .try_out import demo, sandbox
 from .up import up
 
-EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NO_REDIS, EXIT_INTERRUPTED = 1, 2, 3, 130
+_EPILOG = "\b\nExit codes:\n" + "\n".join(
+    f"  {code:<3}  {meaning}" for code, meaning in EXIT_CODES.items()
+)
 
+# Each command loads what it works with when it runs: help and completion come at once.
 cli = typer.Typer(
     name="subtokens",
-    help="Keep one fresh access token for every sub-account of a Dintero partner.",
+    epilog=_EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    add_completion=False,
 )
 cli.add_typer(accounts, name="accounts")
 cli.add_typer(keys, name="keys")
+
+
+def _tell_version(*, is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"subtokens {__version__}")
+        raise typer.Exit
 
 
 @cli.callback()
@@ -41,8 +49,20 @@ def choose(
     partner: Annotated[
         str | None, typer.Option(help="which of several partners", envvar="SUBTOKENS_PARTNER_ID")
     ] = None,
+    version: Annotated[  # noqa: ARG001 - its callback has told it
+        bool,
+        typer.Option(
+            "--version",
+            help="print the version",
+            is_eager=True,
+            callback=lambda asked: _tell_version(is_asked=asked),
+        ),
+    ] = False,
 ) -> None:
-    """Keep one fresh access token for every sub-account of a Dintero partner."""
+    """Keep one fresh access token for every sub-account of a Dintero partner.
+
+    Example: subtokens status
+    """
     if partner is not None:
         os.environ["SUBTOKENS_PARTNER_ID"] = partner
 
@@ -62,27 +82,40 @@ cli.command()(demo)
 
 def run() -> None:
     """Run one command; errors raised on purpose become a line on stderr and an exit code."""
+    logging.getLogger().addHandler(SHOWN_EVENTS)
     try:
         cli()
     except (InputError, SettingsError) as error:
-        _stop(str(error), EXIT_BAD_INPUT)
+        _stop(str(error), BAD_INPUT)
     except UnicodeEncodeError:
-        _stop("a word that was given is not UTF-8 text", EXIT_BAD_INPUT)
+        _stop("a word that was given is not UTF-8 text", BAD_INPUT)
     except SubtokensError as error:
-        _stop(str(error), EXIT_FAILED)
-    except NoPermissionError as error:
-        _stop(f"this user of Redis may not do that: {error}; see subtokens acl", EXIT_FAILED)
-    except ResponseError as error:
-        _stop(f"Redis answers: {error}; what is amiss there: subtokens doctor", EXIT_FAILED)
-    except (RedisError, OperationalError, CeleryOperationalError) as error:
+        _stop(str(error), FAILED)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except Exception as error:
+        _stop_of_redis(error)
+        raise
+
+
+def _stop_of_redis(error: Exception) -> None:
+    from celery.exceptions import OperationalError as CeleryOperationalError
+    from kombu.exceptions import OperationalError
+    from redis.exceptions import NoPermissionError, RedisError, ResponseError
+
+    if isinstance(error, NoPermissionError):
+        _stop(f"this user of Redis may not do that: {error}; see subtokens acl", FAILED)
+    if isinstance(error, ResponseError):
+        _stop(f"Redis answers: {error}; what is amiss there: subtokens doctor", FAILED)
+    if isinstance(error, RedisError | OperationalError | CeleryOperationalError):
         _stop(
             f"Redis cannot be reached: {error}; check SUBTOKENS_STORE_URL and SUBTOKENS_BROKER_URL",
-            EXIT_NO_REDIS,
+            NO_REDIS,
         )
-    except KeyboardInterrupt:
-        raise SystemExit(EXIT_INTERRUPTED) from None
 
 
-def _stop(text: str, code: int) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - a command line's way to speak
-    raise SystemExit(code)
+def _stop(text: str, code: int) -> NoReturn:
+    from .terminal import say
+
+    say(text, stderr=True)
+    raise SystemExit(code) from None

@@ -87,7 +87,8 @@ class AccountFacts:
         if record is None and (until := self.covered_until_ms or -1) >= 0:
             return f"Its last token expired {self._when(until)}."
         if record is None:
-            return f"It has had no token yet, since {self._when(abs(self.covered_until_ms or 0))}."
+            since = self._since(abs(self.covered_until_ms or 0))
+            return f"It has had no token yet, since {since}."
         return (
             f"Its token, generation {record.generation}, was issued {self._when(record.issued_ms)} "
             f"and expires {self._when(record.expires_ms)}."
@@ -99,14 +100,14 @@ class AccountFacts:
             return f"It is being exchanged by {holder}, whose lease ends {self._when(due_ms)}."
         why = self._why_then()
         if due_ms <= self.now_ms:
-            since = self._when(due_ms)
+            since = self._since(due_ms)
             return f"Next attempt: as soon as a worker takes it; due since {since}, {why}."
         return f"Next attempt: {self._when(due_ms)}, {why}."
 
     def _why_then(self) -> str:
         failures, reason = number_of(self.state.get("attempts")), self._attempts()[0][1]
         if "quarantined_at" in self.state:
-            since = self._when(number_of(self.state["quarantined_at"]))
+            since = self._since(number_of(self.state["quarantined_at"]))
             return (
                 f"in quarantine since {since}, after {self.state.get('repeats', failures)} times "
                 f"{reason} in a row; to ask at once: subtokens exchange --retry {self.account_id}"
@@ -137,6 +138,9 @@ class AccountFacts:
         seconds = (number_of(instant_ms) - self.now_ms) / 1000
         relative = f"in {in_words(seconds)}" if seconds > 0 else f"{in_words(-seconds)} ago"
         return f"at {_at(instant_ms):%Y-%m-%d %H:%M:%S} UTC ({relative})"
+
+    def _since(self, instant_ms: float) -> str:
+        return self._when(instant_ms).removeprefix("at ")
 
 
 async def account_facts(store: TokenStore, account_id: str) -> AccountFacts:

@@ -7,14 +7,15 @@ from typing import Annotated
 import typer
 
 from ...config.errors import InputError
-from ...tasks.runtime import runtime
 
 
 def monitor(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 lets the system choose")] = 9112,
     host: Annotated[str, typer.Option(help="0.0.0.0: for other machines, too")] = "127.0.0.1",
 ) -> None:
-    """Serve /metrics for Prometheus, /healthz, /readyz and a status page; stop it with Ctrl-C.
+    """Serve a status page, health and metrics for Prometheus.
+
+    The page is at /, the others at /healthz, /readyz and /metrics. Stop it with Ctrl-C.
 
     Example: subtokens monitor --port 9112
     """
@@ -24,6 +25,10 @@ def monitor(
         if error.name != "prometheus_client":
             raise
         raise InputError("this needs an extra: pip install 'subtokens[cli,metrics]'") from None
+    from ...config.logs import configure_logging
+    from ...tasks.runtime import runtime
+
+    configure_logging(runtime().settings)
     process, stopped = runtime(), threading.Event()
     default = process.settings.partner_id
     partner_ids = (default,) if default else process.settings.partner_ids

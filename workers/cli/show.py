@@ -5,39 +5,56 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from ...config.ids import checked_account_id
-from ...tasks.runtime import runtime
-from ...tasks.tokens.reader import TokenReader
-from .accounts import AsJson
-from .explain import account_facts
+from .options import AsJson, OneAccount
 
 
 def explain(
-    account_id: Annotated[str, typer.Argument(help="an id such as T11200001")],
+    account_id: OneAccount,
     as_json: AsJson = False,
 ) -> None:
-    """Tell in words how an account stands, what comes next and why then, and who is at it.
+    """Tell in words how an account stands and what comes next.
+
+    And why then, and who is at it. Exit code 1 if it is not enrolled.
 
     Example: subtokens explain T11200001
     """
+    from ...tasks.runtime import runtime
+    from .explain import account_facts
+    from .terminal import say
+
     process = runtime()
     fleet = process.fleet()
     checked = checked_account_id(account_id, fleet.partner.partner_id)
     facts = process.call(account_facts(fleet.store, checked))
-    typer.echo(json.dumps(facts.as_dict()) if as_json else "\n".join(facts.sentences()))
+    if as_json:
+        typer.echo(json.dumps(facts.as_dict()))
+    else:
+        say("\n".join(facts.sentences()))
     if facts.due_score is None:
         raise typer.Exit(1)
 
 
 def token(
-    account_id: Annotated[str, typer.Argument(help="an id such as T11200001")],
-    reveal: Annotated[bool, typer.Option(help="print the token itself, and nothing else")] = False,
+    account_id: OneAccount,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="print the token itself, and nothing else")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what is stored for an account; the token itself only with --reveal."""
+    """Tell what is stored for an account.
+
+    The token itself is shown only with --reveal. Exit code 1 if there is none.
+
+    Example: subtokens token T11200001
+    """
+    from rich.table import Table
+
+    from ...tasks.runtime import runtime
+    from ...tasks.tokens.reader import TokenReader
+    from .terminal import answers
+
     record = TokenReader(runtime().settings).get(account_id)
     if reveal:
         typer.echo(record.access_token)
@@ -57,4 +74,4 @@ def token(
     table = Table(show_header=False, box=None)
     for name, value in facts.items():
         table.add_row(name.replace("_", " "), str(value))
-    Console().print(table)
+    answers().print(table)

@@ -1,190 +1,48 @@
 """`subtokens status`: how the fleet stands, and whether the coming day will fit."""
 
-import json
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from ...config.errors import InputError
-from ...tasks.fleet import Fleet
-from ...tasks.runtime import runtime
-from ...tasks.tokens.coming_day import fleet_forecast
-from ...tasks.tokens.forecast import Forecast, needed_per_second, usable_seconds
-from ...tasks.tokens.status import FleetStatus, fleet_status
-from .accounts import AsJson
-from .explain import in_words
-
-_BAR_CELLS = 30
-_FAULTS = {"upstream": "the upstream", "credential": "our credential", "us": "our settings"}
+from .options import AsJson
 
 
 def status(
     as_json: AsJson = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="look again and again, until Ctrl-C")
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="seconds between the looks of --watch")
+    ] = 2.0,
     forecast: Annotated[
-        bool, typer.Option(help="the coming day's calls an hour; exit code 1 if they do not fit")
+        bool,
+        typer.Option(
+            "--forecast", help="the coming day's calls an hour; exit code 1 if they do not fit"
+        ),
     ] = False,
     accounts: Annotated[int | None, typer.Option(min=0, help="forecast for so many")] = None,
     rate: Annotated[float | None, typer.Option(min=0.01, help="and this rate limit")] = None,
     lifetime: Annotated[float | None, typer.Option(min=1, help="and this, in seconds")] = None,
 ) -> None:
-    """Tell how the fleet stands: valid tokens, what is due, what fails, what the day will need.
+    """Tell how the fleet stands, and what the day will need.
+
+    On a terminal --watch redraws in place; with --json it prints a line at each look.
+    Exit code 1 if a forecast does not fit.
+
+    Example: subtokens status --watch
 
     Example: subtokens status --forecast --accounts 200000 --rate 30
     """
-    process = runtime()
-    if forecast or accounts is not None or rate is not None or lifetime is not None:
-        _forecast(process.fleet(), accounts, rate, lifetime, as_json=as_json)
-        return
-    told = []
-    default = process.settings.partner_id
-    for partner_id in (default,) if default else process.settings.partner_ids:
-        fleet = process.fleet(partner_id)
-        accounts_per_second = fleet.rate.per_second / fleet.partner.calls_per_exchange
-        now = process.call(fleet_status(fleet.store, accounts_per_second))
-        coming = process.call(_coming_day(fleet))
-        told.append(now.as_dict() | {"forecast": coming and coming.as_dict()})
-        if not as_json:
-            _show_status(now, coming)
-    if as_json:
-        typer.echo(json.dumps(told[0] if len(told) == 1 else told))
+    from . import status_report
 
-
-def _forecast(
-    fleet: Fleet,
-    accounts: int | None,
-    rate: float | None,
-    lifetime: float | None,
-    *,
-    as_json: bool,
-) -> None:
-    call = runtime().call
-    if accounts is None and rate is None and lifetime is None:
-        coming = call(_coming_day(fleet))
+    if forecast or (accounts, rate, lifetime) != (None, None, None):
+        if watch:
+            raise InputError("--watch looks at what is, a forecast at what will be: one of them")
+        coming = status_report.forecast(accounts, rate, lifetime, as_json=as_json)
+        raise typer.Exit(0 if coming.fits else 1)
+    if watch:
+        status_report.watch(every, as_json=as_json)
     else:
-        coming = call(_what_if(fleet, accounts, rate, lifetime))
-    if coming is None:
-        raise InputError("no token was stored yet: name --lifetime, and --accounts")
-    if as_json:
-        typer.echo(json.dumps(coming.as_dict()))
-    else:
-        _show_forecast(coming)
-    raise typer.Exit(0 if coming.fits else 1)
-
-
-async def _coming_day(fleet: Fleet) -> Forecast | None:
-    calls, cadence = fleet.partner.calls_per_exchange, fleet.exchanger.cadence
-    return await fleet_forecast(fleet.store, fleet.rate.per_second, calls, cadence)
-
-
-async def _what_if(
-    fleet: Fleet, accounts: int | None, rate: float | None, lifetime: float | None
-) -> Forecast | None:
-    seen = None if accounts is not None and lifetime is not None else await _coming_day(fleet)
-    if seen:
-        accounts = seen.accounts if accounts is None else accounts
-        lifetime = lifetime or seen.lifetime_seconds
-    if accounts is None or lifetime is None:
-        return None
-    calls, cadence = fleet.partner.calls_per_exchange, fleet.exchanger.cadence
-    return Forecast(
-        accounts,
-        calls,
-        lifetime,
-        usable_seconds(lifetime, cadence),
-        rate or fleet.rate.per_second,
-        needed_per_second(accounts, calls, lifetime, cadence),
-    )
-
-
-def _show_status(fleet: FleetStatus, coming: Forecast | None) -> None:
-    table = Table(show_header=False, box=None, title=f"partner {fleet.partner_id}")
-    for name, words in _rows(fleet):
-        table.add_row(name, words)
-    console = Console()
-    console.print(table)
-    if coming:
-        console.print(coming.sentence, soft_wrap=True)
-
-
-def _rows(fleet: FleetStatus) -> list[tuple[str, str]]:
-    accounts = f"{fleet.enrolled:,} enrolled, {fleet.never_exchanged:,} without a first token"
-    valid = f"{fleet.valid:,} valid ({fleet.fresh:,} fresh, {fleet.stale:,} stale)"
-    failing = f"{fleet.failing:,}; quarantined: {_counted(fleet.quarantined) or 'none'}"
-    so_far = f"{fleet.exchanged:,} first tokens, {fleet.renewed:,} renewals"
-    rows = [
-        ("accounts", accounts),
-        ("tokens", f"{valid}, {fleet.expired:,} expired"),
-        ("expiring", _horizon(fleet)),
-        ("due", _due(fleet)),
-        ("failing", failing),
-        ("uncovered", _uncovered(fleet)),
-        ("so far", f"{so_far}, {fleet.failed:,} failures"),
-        ("last sweep", _ago(fleet.last_sweep_at)),
-        ("last discovery", _ago(fleet.last_discovery_at)),
-    ]
-    if fleet.held_back:
-        held_back = f"{fleet.held_back:,} that Dintero no longer lists; see accounts discover"
-        rows.append(("held back", held_back))
-    if fleet.open_runs:
-        rows.append(("open runs", str(fleet.open_runs)))
-    if fleet.barred_since:
-        fault = _FAULTS.get(fleet.barred_by, fleet.barred_by)
-        since = f"since {fleet.barred_since:%H:%M:%S} UTC, by the fault of {fault}"
-        again = f"tried again in {in_words(fleet.paused_seconds)}"
-        rows.append(("no calls", f"{since}: {fleet.pause_reason}; {again}"))
-    elif fleet.paused_seconds:
-        rows.append(("paused", f"for {in_words(fleet.paused_seconds)}: {fleet.pause_reason}"))
-    return rows
-
-
-def _due(fleet: FleetStatus) -> str:
-    if not fleet.due:
-        return f"none; {fleet.claimed:,} being exchanged"
-    return (
-        f"{fleet.due:,}, {fleet.overdue:,} overdue, the oldest for "
-        f"{in_words(fleet.oldest_due_seconds)}; {fleet.claimed:,} being exchanged; "
-        f"done in {in_words(fleet.catch_up_seconds)} by the rate limit"
-    )
-
-
-def _horizon(fleet: FleetStatus) -> str:
-    buckets = [
-        f"{n:,} within {name}" for name, n in fleet.expiring.items() if n and name != "later"
-    ]
-    later = fleet.expiring["later"]
-    return ", ".join([*buckets, f"{later:,} later"] if later else buckets) or "none"
-
-
-def _uncovered(fleet: FleetStatus) -> str:
-    return (
-        f"{fleet.uncovered_seconds:,.1f} account-seconds in {fleet.lapses:,} lapses "
-        f"({fleet.quarantined_seconds:,.1f} more in quarantine, "
-        f"{fleet.onboarding_seconds:,.1f} before first tokens)"
-    )
-
-
-def _ago(instant: datetime | None) -> str:
-    if instant is None:
-        return "never"
-    return f"{in_words((datetime.now(UTC) - instant).total_seconds())} ago"
-
-
-def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
-
-
-def _show_forecast(coming: Forecast) -> None:
-    console = Console()
-    top = max(coming.peak_per_second, coming.rate_limit, 1e-9)
-    table = Table("hour", "calls/s", "", box=None)
-    for hour, calls in enumerate(coming.hourly, 1):
-        bar = "█" * round(calls / top * _BAR_CELLS)
-        table.add_row(
-            str(hour), f"{calls:.1f}", f"[red]{bar}" if calls > coming.rate_limit else bar
-        )
-    if coming.hourly:
-        console.print(table)
-    console.print(coming.sentence, soft_wrap=True)
+        status_report.once(as_json=as_json)

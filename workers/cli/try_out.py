@@ -1,13 +1,13 @@
 """`subtokens sandbox` and `subtokens demo`: without an account at Dintero."""
 
+import json
+import os
 from typing import Annotated, Literal
 
 import typer
-from pydantic import ValidationError
 
 from ...config.errors import InputError
-from ..demo import run_demo
-from ..sandbox import SandboxOptions, run
+from .options import AsJson
 
 
 def sandbox(
@@ -17,7 +17,9 @@ def sandbox(
     latency: Annotated[float, typer.Option(help="seconds each answer takes")] = 0.0,
     errors: Annotated[float, typer.Option(help="share of calls answered 500")] = 0.0,
     throttled: Annotated[float, typer.Option(help="share of calls answered 429")] = 0.0,
-    refresh_tokens: Annotated[bool, typer.Option(help="issue refresh tokens")] = False,
+    refresh_tokens: Annotated[
+        bool, typer.Option("--refresh-tokens", help="issue refresh tokens")
+    ] = False,
     reissue: Annotated[
         Literal["never", "remaining", "full"],
         typer.Option(help="repeat a token while it lives, with its remaining or full lifetime"),
@@ -29,11 +31,16 @@ def sandbox(
         Literal["exchange", "account"], typer.Option(help="token kind that settings takes")
     ] = "exchange",
     seed: Annotated[int, typer.Option(help="makes names and faults repeat")] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Run a local Dintero over real HTTP; stop it with Ctrl-C.
 
     Example: subtokens sandbox --accounts 5000 --latency 0.05
     """
+    from pydantic import ValidationError
+
+    from ..sandbox import SandboxOptions, run
+
     try:
         options = SandboxOptions(
             port=port,
@@ -53,15 +60,26 @@ def sandbox(
         raise InputError("\n".join(problems)) from None
 
     def announce(base_url: str) -> None:
-        origin = base_url.removesuffix("/v1")
+        values = {
+            "SUBTOKENS_BASE_URL": base_url,
+            "SUBTOKENS_PARTNER_ID": options.partner_id,
+            "SUBTOKENS_CLIENT_ID": options.client_id,
+            "SUBTOKENS_CLIENT_SECRET": options.client_secret,
+        }
+        if as_json:
+            typer.echo(json.dumps(values))
+            return
         typer.echo(f"a local Dintero of partner {options.partner_id} listens; use it with\n")
-        typer.echo(f"export SUBTOKENS_BASE_URL={base_url}")
-        typer.echo(f"export SUBTOKENS_PARTNER_ID={options.partner_id}")
-        typer.echo(f"export SUBTOKENS_CLIENT_ID={options.client_id}")
-        typer.echo(f"export SUBTOKENS_CLIENT_SECRET={options.client_secret}")
-        typer.echo(f"\nits calls: {origin}/__sandbox/stats")
+        for name, value in values.items():
+            typer.echo(f"export {name}={value}")
+        typer.echo(f"\nits calls: {base_url.removesuffix('/v1')}/__sandbox/stats")
 
-    run(options, announce)
+    try:
+        run(options, announce)
+    except OSError as error:
+        where = f"{options.host}, port {port}"
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise InputError(f"cannot listen at {where}: {why}; name another port") from None
 
 
 def demo(
@@ -69,8 +87,12 @@ def demo(
     rate: Annotated[float, typer.Option(min=1, help="upstream calls a second")] = 250.0,
     watch: Annotated[int, typer.Option(min=1, help="seconds to watch the renewals")] = 40,
 ) -> None:
-    """See it work: discovery, exchange by Celery workers, a chained batch job, and renewals.
+    """See it work on real parts: discover, exchange, renew.
+
+    Celery workers do it, and a chained batch job uses the tokens. Exit code 1 if one lacked.
 
     Example: subtokens demo --accounts 2000 --rate 1000
     """
+    from ..demo import run_demo
+
     raise typer.Exit(run_demo(accounts, rate, watch))

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from ..up import run_up
-
 
 def up(
     data_folder: Annotated[
@@ -16,10 +14,13 @@ def up(
         int, typer.Option(min=1, max=64, help="workers for exchanges, of two processes each")
     ] = 1,
 ) -> None:
-    """Run Redis, workers and beat here until Ctrl-C; what dies is started again.
+    """Run Redis, workers and beat here until Ctrl-C.
 
-    Redis is not started where SUBTOKENS_STORE_URL and SUBTOKENS_BROKER_URL name others.
+    What dies is started again. Redis is not started where SUBTOKENS_STORE_URL and
+    SUBTOKENS_BROKER_URL name others.
 
     Example: subtokens up --workers 4
     """
+    from ..up import run_up
+
     raise typer.Exit(run_up(data_folder, workers))

@@ -17,7 +17,7 @@ from rich.table import Table
 from ...tasks.runtime import runtime
 from ...tasks.tokens.forecast import needed_per_second
 from ...tasks.tokens.renewal import Cadence
-from ..cli.exchange import follow
+from ..cli.runs import follow
 from ..sandbox import SandboxOptions
 from .live import watch
 from .parts import DemoFailedError, Parts, demo_parts
@@ -26,9 +26,10 @@ _LATENCY_SECONDS = 0.05
 _SHORTEST_LIFETIME_SECONDS = 20
 _TASK_SECONDS = 60.0
 _NEXT = """\
-Next, with your own credentials: cp .env.example .env, fill in the first three values, then
-  subtokens doctor                           # what is wrong, and its remedy
-  subtokens up                               # Redis, workers and beat on this machine"""
+Next, with your own credentials: cp .env.example .env, fill in the first three
+values, then
+  subtokens doctor        # what is wrong, and its remedy
+  subtokens up            # Redis, workers and beat on this machine"""
 
 
 def run_demo(accounts: int, rate: float, watch_seconds: float) -> int:

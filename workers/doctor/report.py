@@ -4,17 +4,48 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from textwrap import fill
 
+from rich.console import Console
+from rich.text import Text
+
+from .examination import examine
 from .finding import Finding
 
 _SYMBOLS = {"ok": "✓", "warning": "!", "failure": "✗"}
+_COLOURS = {"ok": "", "warning": "yellow", "failure": "red"}
 _NAME_CELLS = 17
 
 
-def lines_of(finding: Finding) -> str:
-    """A line, and where something is to be done another with the remedy."""
+async def told(
+    account_id: str | None, console: Console | None, *, with_calls: bool
+) -> list[Finding]:
+    """Every finding, each printed when it is made. Raises InputError."""
+    findings = []
+    async for finding in examine(account_id, with_calls=with_calls):
+        findings.append(finding)
+        if console:
+            told = Text(lines_of(finding, console.width), style=_COLOURS[finding.level])
+            console.print(told, soft_wrap=True)
+    return findings
+
+
+def lines_of(finding: Finding, width: int) -> str:
+    """A line, and where something is to be done another with the remedy; broken at words."""
+    indent = " " * (_NAME_CELLS + 4)
     line = f"{_SYMBOLS[finding.level]} {finding.name:<{_NAME_CELLS}}  {finding.text}"
-    return f"{line}\n  → {finding.remedy}" if finding.remedy else line
+    parts = [(line, indent)] + ([(f"  → {finding.remedy}", "    ")] if finding.remedy else [])
+    return "\n".join(
+        fill(
+            part,
+            width,
+            subsequent_indent=later,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+        )
+        for part, later in parts
+    )
 
 
 def last_sentence(findings: Sequence[Finding]) -> str:

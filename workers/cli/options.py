@@ -1,0 +1,17 @@
+"""Options and arguments that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+LONGEST_TIMEOUT_SECONDS = 86_400
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
+OneAccount = Annotated[str, typer.Argument(help="an id such as T11200001")]
+AccountFile = Annotated[Path | None, typer.Option(help="CSV, or one id a line; - reads stdin")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        help="seconds until the run ends with what it has", min=0.1, max=LONGEST_TIMEOUT_SECONDS
+    ),
+]
