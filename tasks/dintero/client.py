@@ -47,7 +47,7 @@ class DinteroClient:
         self._timeout_seconds = call_timeout_seconds
         self._connect = {"connect": min(5.0, call_timeout_seconds)}
         self._url = lru_cache(maxsize=16)(httpx.URL)  # parsing one costs as much as sending it
-        self._last_headers: tuple[tuple[str, int], httpx.Headers] = (("", 0), httpx.Headers())
+        self._exchange_headers: tuple[tuple[str, int], httpx.Headers] = (("", 0), httpx.Headers())
         self._headers = [
             (b"Host", httpx.URL(base_url).netloc),
             (b"Accept", b"application/json"),
@@ -108,24 +108,27 @@ class DinteroClient:
         request = httpx.Request(
             "POST",
             self._url(url),
-            headers=self._post_headers(authorization, len(content)),
+            headers=self._post_headers(call, authorization, len(content)),
             stream=httpx.ByteStream(content),
         )
         return parse_token(call, await self._call(call, request, LARGEST_TOKEN_BODY))
 
-    def _post_headers(self, authorization: str, length: int) -> httpx.Headers:
-        """The headers of a call; thousands of exchanges share one bearer, so the last is kept."""
-        kept, headers = self._last_headers
-        if kept != (authorization, length):
-            headers = httpx.Headers(
-                [
-                    *self._headers,
-                    (b"Authorization", authorization.encode()),
-                    (b"Content-Type", b"application/json"),
-                    (b"Content-Length", str(length).encode()),
-                ]
-            )
-            self._last_headers = ((authorization, length), headers)
+    def _post_headers(self, call: str, authorization: str, length: int) -> httpx.Headers:
+        """The headers of a call; thousands of exchanges share one bearer, so theirs are kept."""
+        wanted = (authorization, length)
+        kept, headers = self._exchange_headers
+        if call == EXCHANGE and kept == wanted:
+            return headers
+        headers = httpx.Headers(
+            [
+                *self._headers,
+                (b"Authorization", authorization.encode()),
+                (b"Content-Type", b"application/json"),
+                (b"Content-Length", str(length).encode()),
+            ]
+        )
+        if call == EXCHANGE:
+            self._exchange_headers = (wanted, headers)
         return headers
 
     async def _call(self, call: str, request: httpx.Request, largest_body: int) -> bytes:

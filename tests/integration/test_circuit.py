@@ -110,6 +110,7 @@ async def test_a_revoked_secret_suspends_the_partner_until_it_is_mended(
     assert await told(fleet) == ["partner.suspended", "partner.resumed"]
 
 
+@pytest.mark.faults  # it takes seconds
 async def test_foreign_accounts_by_the_thousand_do_not_suspend_the_partner(onboarded, work_off):
     fleet, sandbox = await onboarded(50)
     await enrol(fleet, ids(1001, 10_000))

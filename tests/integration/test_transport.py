@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+import uvloop
 
 from subtokens.tasks.dintero import transport as module
 from subtokens.tasks.dintero.transport import open_transport
@@ -169,7 +170,6 @@ async def test_a_connection_idle_for_too_long_is_not_used_again(
 async def test_calls_at_once_look_the_name_up_once_and_a_failure_is_not_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loop = asyncio.get_running_loop()
     looked_up = []
 
     async def getaddrinfo(*asked: object, **_: object) -> list[object]:
@@ -177,7 +177,7 @@ async def test_calls_at_once_look_the_name_up_once_and_a_failure_is_not_kept(
         await asyncio.sleep(0.01)
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     request = httpx.Request("GET", "http://nowhere.invalid/")
     async with open_transport(8) as transport:
         for expected in (1, 2):
@@ -201,3 +201,22 @@ async def test_what_hangs_while_it_connects_ends_in_time() -> None:
         async with open_transport(1) as transport:
             with pytest.raises(httpx.ConnectTimeout):
                 await transport.handle_async_request(request)
+
+
+def test_it_does_the_same_on_uvloop_which_workers_take_where_it_is_installed() -> None:
+    async def asked() -> None:
+        server = Server(
+            [answer("a")],
+            [answer("b", "Connection: close"), CLOSE],
+            [answer("c") + answer("CANARY")],
+            [answer("d")[:-1], CLOSE],
+            [b"HTTP/1.1 200 OK\r\n\r\ne", CLOSE],
+        )
+        async with serving(server) as ask:
+            assert [await ask() for _ in range(3)] == ["200 a", "200 b", "200 c"]
+            with pytest.raises(httpx.ReadError, match="closed before the answer ended"):
+                await ask()
+            assert await ask() == "200 e"
+        assert server.connections == 4
+
+    uvloop.run(asked())

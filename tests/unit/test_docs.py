@@ -57,7 +57,18 @@ def options_of(command) -> set[str]:
 
 
 def parse_ours(words: list[str]) -> None:
-    """Parse as `subtokens` does, down to the last subcommand, and run nothing."""
+    """Parse as `subtokens` does, down to the last subcommand, and run nothing.
+
+    An option that ends by itself, such as --version, does so.
+    """
+    try:
+        parse_to_the_last(words)
+    except SystemExit as ended:
+        if ended.code:
+            raise
+
+
+def parse_to_the_last(words: list[str]) -> None:
     command, name, context = get_command(cli), "subtokens", None
     while True:
         context = command.make_context(name, words, parent=context)
@@ -106,6 +117,7 @@ CHECKS = {
     "pip": check_pip,
     "export": check_export,
     "cp": lambda words: (ROOT / words[0]).stat(),
+    "jq": lambda words: None,
     ".": lambda words: None,  # what `up` and a virtual environment write
     "python": lambda words: (ROOT / "examples" / "cron" / words[0]).stat(),
 }
@@ -122,6 +134,8 @@ def test_a_command_that_is_named_in_a_sentence_exists() -> None:
     named = {one for text in texts for one in re.findall(r"`subtokens\s([^`…|]+)`", text)}
     assert len(named) >= 15
     for command in named:
+        if command == "COMMAND --help":  # any of them
+            continue
         try:
             parse_ours(command.split())
         except TyperException as error:  # in a sentence, what it is about may be left out
