@@ -1,14 +1,16 @@
 """Sets a contestant to work, waits until it is done, and prints what it took, as JSON.
 
-    python -m drive CONTESTANT ACCOUNTS WORKER_GROUP     in the environment of a place
+    python -m drive CONTESTANT ACCOUNTS WORKER_GROUP [--fan-outs 2] [--warm]
+
+in the environment of a place.
 
 CPU is counted of the worker's processes and of this one, which sends; what starts them is not.
 """
 
+import argparse
 import asyncio
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -38,7 +40,13 @@ class Meter:
         return workers + time.process_time()
 
 
-def of_subtokens(ids: Sequence[str], group: int) -> dict[str, float]:
+def of_subtokens(
+    ids: Sequence[str], group: int, fan_outs: int = 1, *, is_warm: bool = False
+) -> dict[str, float]:
+    """So many fan-outs in turn, each over all accounts.
+
+    `is_warm`: one over a thousand of them goes before, so that all connections are open.
+    """
     from subtokens import tasks
     from subtokens.config.queues import SWEEP_QUEUE
     from subtokens.tasks.runtime import runtime
@@ -47,22 +55,32 @@ def of_subtokens(ids: Sequence[str], group: int) -> dict[str, float]:
     app.set_default()
     process = runtime()
     fleet = process.fleet()
-    for start in range(0, len(ids), 1000):
-        pairs = [(one, "") for one in ids[start : start + 1000]]
-        process.call(fleet.store.enrol(pairs, "imported"))
     broker, store = broker_and_store()
+
+    def enrol(accounts: Sequence[str]) -> None:
+        for start in range(0, len(accounts), 1000):
+            pairs = [(one, "") for one in accounts[start : start + 1000]]
+            process.call(fleet.store.enrol(pairs, "imported"))
+
+    def fan_out(accounts: int) -> dict[str, float]:
+        meter = Meter(group)
+        run_id = str(uuid4())
+        step = tasks.fan_out.apply_async(task_id=run_id)
+        key = fleet.store.keys.run(run_id)
+        wait_for(lambda: store.hexists(key, "ended_at"))
+        took = meter.read()
+        assert step.get(timeout=60)["done"] == accounts
+        return took
+
+    enrol(ids[:1000] if is_warm else ids)
     tasks.watch_runs.delay()  # starts the worker's parts
     unacked = app.conf.broker_transport_options["unacked_key"]
     wait_for(lambda: not broker.llen(SWEEP_QUEUE) and not broker.hlen(unacked))
-    meter = Meter(group)
-    run_id = str(uuid4())
-    tasks.fan_out.apply_async(task_id=run_id)
-    key = fleet.store.keys.run(run_id)
-    wait_for(lambda: store.hexists(key, "ended_at"))
-    took = meter.read()
-    summary = process.call(fleet.runs.summary(run_id))
-    assert summary.done == len(ids), summary
-    return took
+    if is_warm:
+        fan_out(len(ids[:1000]))
+        enrol(ids[1000:])
+    took = [fan_out(len(ids)) for _ in range(fan_outs)]
+    return {name: sum(each[name] for each in took) for name in took[0]}
 
 
 def of_rival(send: Send, ids: Sequence[str], group: int) -> dict[str, float]:
@@ -104,10 +122,17 @@ def broker_and_store() -> tuple[Redis, Redis]:
 
 
 def main() -> None:
-    contestant, accounts, group = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    ids = [account_id(number) for number in range(1, accounts + 1)]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("contestant")
+    parser.add_argument("accounts", type=int)
+    parser.add_argument("worker_group", type=int)
+    parser.add_argument("--fan-outs", type=int, default=1)
+    parser.add_argument("--warm", action="store_true")
+    chosen = parser.parse_args()
+    contestant, group = chosen.contestant, chosen.worker_group
+    ids = [account_id(number) for number in range(1, chosen.accounts + 1)]
     if contestant == "subtokens":
-        took = of_subtokens(ids, group)
+        took = of_subtokens(ids, group, chosen.fan_outs, is_warm=chosen.warm)
     elif contestant == "script":
         took = of_script(ids)
     elif contestant == "taskiq":
