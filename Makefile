@@ -2,10 +2,11 @@
 # Every target sets itself up in .venv; `make PYTHON=/path/to/python3 …` names the Python.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo doctor test test-faults test-kills soak bench lint format requirements package clean set-up-demo set-up-dev
+.PHONY: help demo doctor test test-faults test-kills soak bench lint format requirements package clean set-up-demo set-up-dev set-up-bench
 ARGS ?=
 PYTHON ?=
 SOAK_FAULTS ?= 200
+PARTS ?= fan_out scale_out steady_state due_set commands start_up reader
 export PYTHON SOAK_FAULTS SOAK_SEED
 BIN := .venv/bin
 
@@ -50,8 +51,9 @@ format: set-up-dev ## put the format right, and of the style what can be
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: set-up-dev ## measure a fan-out beside one Celery task per account (some minutes)
-	@$(BIN)/python benchmarks/fan_out.py $(ARGS)
+bench: set-up-bench ## measure for an hour, write docs/benchmarks.md (PARTS=start_up ARGS=--help: one)
+	@set -e; for part in $(PARTS); do $(BIN)/python benchmarks/$$part.py $(ARGS); done
+	@$(BIN)/python benchmarks/report.py
 
 ## Look after it
 
@@ -73,3 +75,6 @@ set-up-demo:
 
 set-up-dev:
 	@.ci/set-up dev
+
+set-up-bench:
+	@.ci/set-up bench

@@ -46,6 +46,14 @@ def of_fan_out():
         yield Bar(demand, "fan_out", table, "plain", FASTER, 0.85)
 
 
+def of_readers():
+    for kind in ("TokenReader", "AsyncTokenReader"):
+        for rows, beside, bound in (("uncached", "bare", 1.3), ("cached", "uncached", 1 / 20)):
+            demand = f"{kind}: {rows} get, beside {beside}"
+            where = {"part": "reader", "table": kind, "rows": rows, "column": "ratio"}
+            yield at_most(bound, demand, **where)
+
+
 BARS = (
     *of_fan_out(),
     Bar(
@@ -120,4 +128,5 @@ BARS = (
         rows="subtokens --help",
         column="ratio",
     ),
+    *of_readers(),
 )

@@ -9,7 +9,7 @@ drifts; what is told is the median of the rounds' ratios.
 import argparse
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from places import Place
 from report import Cell, Report
@@ -107,6 +107,7 @@ def rows_of(found: dict[str, list[Figures]]) -> list[list[Cell]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--accounts", type=int, default=10_000, help="at most so many")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="contestants whose names hold this")
     parser.add_argument("--kinds", default="exchange,account")
@@ -115,7 +116,11 @@ def main() -> None:
     report = Report("fan_out")
     for kind in chosen.kinds.split(","):
         rivals = (SCRIPT, *POOLS, *(PEERS if kind == "exchange" else ()))
-        field = [OURS, *(one for one in rivals if chosen.only in one.name)]
+        field = [
+            replace(one, accounts=min(one.accounts, chosen.accounts))
+            for one in (OURS, *rivals)
+            if one is OURS or chosen.only in one.name
+        ]
         for latency in map(float, chosen.latencies.split(",")):
             rows = rows_of(rounds_of(field, latency, kind, chosen.rounds))
             calls = "one call" if kind == "exchange" else "two calls"

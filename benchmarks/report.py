@@ -29,6 +29,7 @@ PARTS = {
     "due_set": "A million accounts in Redis",
     "commands": "Commands",
     "start_up": "Start-up",
+    "reader": "Readers",
 }
 LIBRARIES = (
     *("celery", "redis", "hiredis", "httpx", "aiohttp", "httptools", "uvloop"),
@@ -191,6 +192,9 @@ is how long the longest command of a call kept the server busy.""",
 A fan-out by a real worker of one process, watched by MONITOR, which tells commands that clients
 send from those inside scripts. Nothing is timed.""",
     "start_up": "Whole processes, from their start to their end, in turn.",
+    "reader": """\
+Single reads, one way after the other. `bare` is a GET by the same client of Redis and the opening
+of the seal.""",
 }
 
 
