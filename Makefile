@@ -2,7 +2,7 @@
 # Every target sets itself up in .venv; `make PYTHON=/path/to/python3 …` names the Python.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo doctor test test-faults test-kills soak bench lint format requirements package clean set-up-demo set-up-dev set-up-bench
+.PHONY: help demo doctor test test-faults test-kills soak bench docs lint format requirements package clean set-up-demo set-up-dev set-up-bench
 ARGS ?=
 PYTHON ?=
 SOAK_FAULTS ?= 200
@@ -50,6 +50,12 @@ lint: set-up-dev ## check format, style and types; change nothing
 format: set-up-dev ## put the format right, and of the style what can be
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: set-up-dev ## build the site of docs/ into build/docs; every warning is an error
+	@$(BIN)/python docs/write_configuration.py
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	@$(BIN)/sphinx-build -q --fresh-env --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs $(ARGS)
+	@echo "build/docs/index.html"
 
 bench: set-up-bench ## measure for an hour, write docs/benchmarks.md (PARTS=start_up ARGS=--help: one)
 	@set -e; for part in $(PARTS); do $(BIN)/python benchmarks/$$part.py $(ARGS); done

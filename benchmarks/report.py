@@ -32,7 +32,7 @@ PARTS = {
     "reader": "Readers",
 }
 LIBRARIES = (
-    *("celery", "redis", "hiredis", "httpx", "aiohttp", "httptools", "uvloop"),
+    *("celery", "redis", "hiredis", "httpx", "httptools", "uvloop"),
     *("dramatiq", "taskiq", "taskiq-redis", "gevent"),
 )
 Cell = str | float | None

@@ -5,12 +5,13 @@ import base64
 import json
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
+from typing import cast
 
 import httpx
 
+from .connection import AnswerTooLargeError
 from .errors import InvalidAnswerError, UnreachableError, error_for_status
 from .wire import ListedAccount, TokenAnswer, parse_accounts, parse_retry_after, parse_token
 
@@ -44,9 +45,9 @@ class DinteroClient:
         self._base_url = base_url
         self._transport = transport
         self._timeout_seconds = call_timeout_seconds
-        self._extensions = {"timeout": {"connect": min(5.0, call_timeout_seconds)}}
+        self._connect = {"connect": min(5.0, call_timeout_seconds)}
         self._url = lru_cache(maxsize=16)(httpx.URL)  # parsing one costs as much as sending it
-        self._bearer_headers: tuple[str, httpx.Headers] = ("", httpx.Headers())
+        self._last_headers: tuple[tuple[str, int], httpx.Headers] = (("", 0), httpx.Headers())
         self._headers = [
             (b"Host", httpx.URL(base_url).netloc),
             (b"Accept", b"application/json"),
@@ -96,80 +97,55 @@ class DinteroClient:
         await self._get(SETTINGS, httpx.URL(url), access_token)
 
     async def _get(self, call: str, url: httpx.URL, bearer: str) -> bytes:
-        request = httpx.Request(
-            "GET",
-            url,
-            headers=[*self._headers, (b"Authorization", f"Bearer {bearer}".encode())],
-            extensions=self._extensions,
-        )
-        return await self._call(call, request, LARGEST_LIST_BODY)
+        headers = [*self._headers, (b"Authorization", f"Bearer {bearer}".encode())]
+        return await self._call(call, httpx.Request("GET", url, headers=headers), LARGEST_LIST_BODY)
 
     async def _post_for_token(
         self, call: str, url: str, authorization: str, body: dict[str, str]
     ) -> TokenAnswer:
+        content = json.dumps(body).encode()
+        # As a stream, it is sent as it is: given as content, httpx would look for headers to add.
         request = httpx.Request(
             "POST",
             self._url(url),
-            headers=self._post_headers(authorization),
-            content=json.dumps(body).encode(),
-            extensions=self._extensions,
+            headers=self._post_headers(authorization, len(content)),
+            stream=httpx.ByteStream(content),
         )
         return parse_token(call, await self._call(call, request, LARGEST_TOKEN_BODY))
 
-    def _post_headers(self, authorization: str) -> httpx.Headers:
+    def _post_headers(self, authorization: str, length: int) -> httpx.Headers:
         """The headers of a call; thousands of exchanges share one bearer, so the last is kept."""
-        kept, headers = self._bearer_headers
-        if kept != authorization:
+        kept, headers = self._last_headers
+        if kept != (authorization, length):
             headers = httpx.Headers(
                 [
                     *self._headers,
                     (b"Authorization", authorization.encode()),
                     (b"Content-Type", b"application/json"),
+                    (b"Content-Length", str(length).encode()),
                 ]
             )
-            self._bearer_headers = (authorization, headers)
+            self._last_headers = ((authorization, length), headers)
         return headers
 
     async def _call(self, call: str, request: httpx.Request, largest_body: int) -> bytes:
+        request.extensions = {"timeout": self._connect, "largest_body": largest_body}
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 response = await self._transport.handle_async_request(request)
-                try:
-                    if response.status_code == 200:
-                        return await _bounded_body(call, response, largest_body)
-                    with suppress(InvalidAnswerError, httpx.TransportError):
-                        # Read to the end, the connection can be used again; the status decides.
-                        await _bounded_body(call, response, largest_body)
-                finally:
-                    await response.aclose()
         except TimeoutError:
             detail = f"no answer within {self._timeout_seconds:g} s"
             raise UnreachableError(call, detail) from None
+        except AnswerTooLargeError as error:
+            raise InvalidAnswerError(call, str(error)) from None
         except httpx.TransportError as error:
-            raise UnreachableError(call, f"no answer: {_cause(error)}") from None
-        retry_after = parse_retry_after(response.headers.get("retry-after"))
-        raise error_for_status(call, response.status_code, retry_after_seconds=retry_after)
-
-
-def _cause(error: httpx.TransportError) -> str:
-    """What lies below: the transport calls all that keeps it from connecting a ConnectTimeout."""
-    cause = error.__cause__ or error
-    system = getattr(cause, "os_error", None) or getattr(cause, "certificate_error", cause)
-    said = getattr(system, "verify_message", None) or getattr(system, "strerror", None)
-    return said or type(cause).__name__
-
-
-async def _bounded_body(call: str, response: httpx.Response, largest: int) -> bytes:
-    chunks = bytearray()
-    stream = response.stream
-    assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101 - an async transport's contract
-    async for chunk in stream:
-        chunks += chunk
-        if len(chunks) > largest:
-            raise InvalidAnswerError(call, f"the answer is larger than {largest} bytes")
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise InvalidAnswerError(call, "the answer is compressed, which was not asked for")
-    return bytes(chunks)
+            raise UnreachableError(call, f"no answer: {error}") from None
+        if response.status_code != 200:
+            retry_after = parse_retry_after(response.headers.get("retry-after"))
+            raise error_for_status(call, response.status_code, retry_after_seconds=retry_after)
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise InvalidAnswerError(call, "the answer is compressed, which was not asked for")
+        return b"".join(cast("httpx.ByteStream", response.stream))  # whole, as our transport's are
 
 
 async def pages_of_accounts(

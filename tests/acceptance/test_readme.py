@@ -1,4 +1,4 @@
-"""What README shows is what happens."""
+"""What README and the first page of the docs show is what happens."""
 
 import re
 import subprocess
@@ -14,6 +14,7 @@ from .conftest import Site, Upstream, account_ids, await_ready
 
 ROOT = Path(subtokens.__file__).resolve().parent
 README = (ROOT / "README.md").read_text()
+GETTING_STARTED = (ROOT / "docs" / "getting-started.md").read_text()
 
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
 
@@ -24,14 +25,15 @@ def upstream() -> Iterator[Upstream]:
         yield upstream
 
 
-def test_the_pipeline_example_runs_as_it_stands(new_site, upstream: Upstream) -> None:
-    site: Site = new_site(upstream.base_url)
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (site.folder / "nightly.py").write_text(example)
-    await_ready(site.worker("nightly", app="nightly"))
+def python_of(page: str) -> str:
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    return str(example)
 
+
+def run(site: Site, code: str) -> str:
+    """What a Python process of that site prints."""
     told = subprocess.run(
-        [sys.executable, "-c", "import nightly; print(nightly.tonight().delay().get(30)['done'])"],
+        [sys.executable, "-c", code],
         cwd=site.folder,
         env=site.whole_environment | {"PYTHONPATH": str(site.folder)},
         capture_output=True,
@@ -39,10 +41,22 @@ def test_the_pipeline_example_runs_as_it_stands(new_site, upstream: Upstream) ->
         timeout=60,
         check=False,
     )
+    assert told.returncode == 0, told.stderr
+    return told.stdout
 
-    assert told.stdout.strip() == "60", told.stderr
+
+def test_the_pipeline_and_then_the_reader_run_as_they_stand(new_site, upstream: Upstream) -> None:
+    site: Site = new_site(upstream.base_url)
+    (site.folder / "nightly.py").write_text(python_of(README))
+    await_ready(site.worker("nightly", app="nightly"))
+
+    night = "import nightly; print(nightly.tonight().delay().get(30)['done'])"
+    assert run(site, night).split() == ["60"]
     accepted = [call.account for call in upstream.calls() if call.kind == "settings"]
     assert sorted(accepted) == account_ids(1, 60)
+
+    account, *_, status = run(site, python_of(GETTING_STARTED)).split()
+    assert (account, status) == ("T11200001", "200")
 
 
 def test_every_file_that_it_points_to_exists() -> None:

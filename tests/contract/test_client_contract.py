@@ -27,6 +27,7 @@ class Recording(httpx.AsyncBaseTransport):
         self.calls: list[tuple[httpx.Request, Any]] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
         response = await self._inner.handle_async_request(request)
         body = await response.aread()
         self.calls.append((request, json.loads(body)))
