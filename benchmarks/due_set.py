@@ -96,7 +96,7 @@ class Bench:
             await self.renew(size, "exchange", "exchange lane")
         yield "with a token of 800 bytes, recorded by the run"
 
-    async def measure(self) -> None:
+    async def measure(self):
         tickets = Tickets(self.store, 100, 60)
         for _ in range(500):
             await self.timed("idle sweep", tickets.look(is_sweep=True, discovery_lease_seconds=600))
@@ -119,8 +119,12 @@ class Bench:
         self.now += 60_000  # those that backed off are due again
         while left := len(self.ids) - self.renewed:
             await self.renew(min(1000, left), "renew", "the others")
+        yield "after the second token"
         self.now = self.start + 24 * HOUR
         await self.report("all expired")
+        while left := 2 * len(self.ids) - self.renewed:
+            await self.renew(min(1000, left), "renew", "once more")
+        yield "after the third token, as from then on"
 
     def seconds(self, verb: str, *whats: str) -> float:
         """Of all calls of that verb: with 100 or 1,000 accounts, in one of these situations."""
@@ -148,12 +152,16 @@ async def main(it: Bench) -> None:
     await it.redis.config_set("slowlog-log-slower-than", 50)
     empty = await it.used_memory()
     memory: list[list[Cell]] = []
-    async for state in it.fill():
+
+    async def note(state: str) -> None:
         memory.append([state, (await it.used_memory() - empty) / len(it.ids)])
         print(f"{state}: {memory[-1][1]:,.0f} bytes per account", flush=True)
+
+    async for state in it.fill():
+        await note(state)
         await it.report(state)
-    await it.measure()
-    memory.append(["all renewed", (await it.used_memory() - empty) / len(it.ids)])
+    async for state in it.measure():
+        await note(state)
     report = Report("due_set")
     report.table("time of each step", ["", "accounts", "s", "µs per account"], it.steps())
     report.table("memory, everything included", ["", "bytes per account"], memory)
