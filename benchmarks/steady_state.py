@@ -116,9 +116,8 @@ class Deployment:
 
 def watch(deployment: Deployment, seconds: float) -> list[Sample]:
     samples = [deployment.sample()]
-    ends_at = samples[0].at + seconds
-    while (now := time.perf_counter()) < ends_at:
-        time.sleep(min(SAMPLE_SECONDS, ends_at - now))
+    for number in range(1, max(1, round(seconds / SAMPLE_SECONDS)) + 1):
+        time.sleep(max(0.0, samples[0].at + number * SAMPLE_SECONDS - time.perf_counter()))
         samples.append(deployment.sample())
         status = samples[-1].status
         print(
