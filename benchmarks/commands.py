@@ -10,12 +10,12 @@ import threading
 from collections import Counter
 from uuid import uuid4
 
+from drive import await_idle, enrol
 from places import Place, wait_for
 from redis import Redis
 from report import Cell, Report
 from scale_out import WORKER
 
-from subtokens.config.queues import SWEEP_QUEUE
 from subtokens.tasks.runtime import forget_runtime, runtime
 
 BROKER, STORE = "0", "1"
@@ -79,22 +79,16 @@ def fan_out(place: Place) -> dict[str, Counter[str]]:
     app.set_default()
     process = runtime()
     fleet = process.fleet()
-    pairs = [(one, "") for one in place.ids]
-    for start in range(0, len(pairs), 1000):
-        process.call(fleet.store.enrol(pairs[start : start + 1000], "imported"))
     place.start("worker", *WORKER, "-c", "1")
-    tasks.watch_runs.delay()  # starts the worker's parts, and brings the first tokens
-    total = fleet.store.keys.fleet
-    wait_for(lambda: int(place.store.hget(total, "exchanged") or 0) == len(pairs), every=0.1)
-    unacked = app.conf.broker_transport_options["unacked_key"]
-    wait_for(lambda: not place.broker.llen(SWEEP_QUEUE) and not place.broker.hlen(unacked))
+    enrol(place.ids)
+    await_idle(len(place.ids))
     monitor = Monitor(place.redis.url(1))
     run_id = str(uuid4())
     tasks.fan_out.apply_async(task_id=run_id)
     wait_for(lambda: monitor.field(fleet.store.keys.run(run_id), "ended_at"), every=0.1)
     monitor.end()
     summary = process.call(fleet.runs.summary(run_id))
-    assert summary.done == len(pairs), summary
+    assert summary.done == len(place.ids), summary
     forget_runtime()
     return monitor.counts
 

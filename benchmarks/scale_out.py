@@ -5,6 +5,7 @@ python benchmarks/scale_out.py [--accounts 10000] [--sizes 1000,10000,100000] [-
 
 import argparse
 from collections.abc import Callable, Iterable
+from functools import partial
 from statistics import median
 
 from places import OURS_CORE, Place
@@ -18,14 +19,18 @@ WORKER = (
 
 
 def measure(
-    accounts: int, processes: int, latency_ms: float, concurrency: int, *, fan_outs: int = 1
+    accounts: int,
+    processes: int,
+    latency_ms: float,
+    concurrency: int,
+    *,
+    core: int | None = OURS_CORE,
+    fan_outs: int = 1,
 ) -> dict[str, float]:
     """Accounts a second and CPU ms per account, of as many fan-outs over all accounts."""
-    core = OURS_CORE if processes == 1 else None
     with Place(accounts, latency_ms / 1000, concurrency=concurrency) as place:
         worker = place.start("worker", *WORKER, "-c", str(processes), core=core)
-        options = ("--warm", f"--fan-outs={fan_outs}")
-        took = place.drive("subtokens", worker, *options, core=core)
+        took = place.drive("subtokens", worker, f"--fan-outs={fan_outs}", core=core)
     done = accounts * fan_outs
     return {
         "per_second": done / took["seconds"],
@@ -54,14 +59,13 @@ def ratio(runs: list[dict[str, float]], to: list[dict[str, float]], name: str) -
 
 
 def scale(report: Report, accounts: int, rounds: int, latency_ms: float, concurrency: int) -> None:
-    found = rounds_of(
-        {
-            count: lambda count=count: measure(accounts, count, latency_ms, concurrency)
-            for count in PROCESSES
-        },
-        rounds,
-        f"processes at {latency_ms:g} ms",
-    )
+    fan_outs = 1 if latency_ms else 3  # to last for some seconds
+
+    def run(processes: int) -> dict[str, float]:
+        return measure(accounts, processes, latency_ms, concurrency, core=None, fan_outs=fan_outs)
+
+    measures = {count: partial(run, count) for count in PROCESSES}
+    found = rounds_of(measures, rounds, f"processes at {latency_ms:g} ms")
     rows = [
         [
             f"{count}",
@@ -93,11 +97,10 @@ def sizes(report: Report, of: list[int], rounds: int) -> None:
     def fan_outs(size: int) -> int:
         return max(1, min(10, 20_000 // size))
 
-    found = rounds_of(
-        {size: lambda size=size: measure(size, 1, 0, 400, fan_outs=fan_outs(size)) for size in of},
-        rounds,
-        "accounts",
-    )
+    def run(size: int) -> dict[str, float]:
+        return measure(size, 1, 0, 400, fan_outs=fan_outs(size))
+
+    found = rounds_of({size: partial(run, size) for size in of}, rounds, "accounts")
     smallest = found[of[0]]
     ratios = {size: ratio(runs, smallest, "cpu_ms") for size, runs in found.items()}
     rows = [
