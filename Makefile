@@ -2,10 +2,11 @@
 # Every target sets itself up in .venv; `make PYTHON=/path/to/python3 …` names the Python.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo doctor test test-faults test-kills soak bench docs lint format requirements package clean set-up-demo set-up-dev
+.PHONY: help demo doctor test test-faults test-kills soak bench docs lint format requirements package clean set-up-demo set-up-dev set-up-bench
 ARGS ?=
 PYTHON ?=
 SOAK_FAULTS ?= 200
+PARTS ?= fan_out scale_out steady_state due_set commands start_up reader
 export PYTHON SOAK_FAULTS SOAK_SEED
 BIN := .venv/bin
 
@@ -56,8 +57,9 @@ docs: set-up-dev ## build the site of docs/ into build/docs; every warning is an
 	@$(BIN)/sphinx-build -q --fresh-env --fail-on-warning --keep-going -c docs -d build/doctrees . build/docs $(ARGS)
 	@echo "build/docs/index.html"
 
-bench: set-up-dev ## measure a fan-out beside one Celery task per account (some minutes)
-	@$(BIN)/python benchmarks/fan_out.py $(ARGS)
+bench: set-up-bench ## measure for an hour, write docs/benchmarks.md (PARTS=start_up ARGS=--help: one)
+	@set -e; for part in $(PARTS); do $(BIN)/python benchmarks/$$part.py $(ARGS); done
+	@$(BIN)/python benchmarks/report.py
 
 ## Look after it
 
@@ -79,3 +81,6 @@ set-up-demo:
 
 set-up-dev:
 	@.ci/set-up dev
+
+set-up-bench:
+	@.ci/set-up bench

@@ -1,14 +1,16 @@
 """Sets a contestant to work, waits until it is done, and prints what it took, as JSON.
 
-    python -m drive CONTESTANT ACCOUNTS WORKER_GROUP     in the environment of a place
+    python -m drive CONTESTANT ACCOUNTS WORKER_GROUP [--fan-outs 2]
+
+in the environment of a place.
 
 CPU is counted of the worker's processes and of this one, which sends; what starts them is not.
 """
 
+import argparse
 import asyncio
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -19,6 +21,7 @@ from redis import Redis
 from upstream import account_id
 
 Send = Callable[[Sequence[str]], None]
+WARM = 200  # accounts that a rival's worker is asked for before it is measured
 
 
 class Meter:
@@ -26,49 +29,74 @@ class Meter:
 
     def __init__(self, worker_group: int) -> None:
         self._group = worker_group
-        self._cpu = self._spent()
+        self._cpu = self._workers() + time.process_time()
         self._started_at = time.perf_counter()
 
     def read(self) -> dict[str, float]:
         seconds = time.perf_counter() - self._started_at
-        return {"seconds": seconds, "cpu_seconds": self._spent() - self._cpu}
+        cpu = time.process_time() + self._workers() - self._cpu  # that look itself is not counted
+        return {"seconds": seconds, "cpu_seconds": cpu}
 
-    def _spent(self) -> float:
-        workers = cpu_seconds(self._group) if self._group else 0.0
-        return workers + time.process_time()
+    def _workers(self) -> float:
+        return cpu_seconds(self._group) if self._group else 0.0
 
 
-def of_subtokens(ids: Sequence[str], group: int) -> dict[str, float]:
+def of_subtokens(ids: Sequence[str], group: int, fan_outs: int) -> dict[str, float]:
+    """So many fan-outs in turn, each over all accounts; their first tokens are not counted."""
     from subtokens import tasks
-    from subtokens.config.queues import SWEEP_QUEUE
     from subtokens.tasks.runtime import runtime
     from subtokens.workers import app
 
     app.set_default()
     process = runtime()
     fleet = process.fleet()
+    _, store = broker_and_store()
+
+    def fan_out() -> dict[str, float]:
+        meter = Meter(group)
+        run_id = str(uuid4())
+        step = tasks.fan_out.apply_async(task_id=run_id)
+        key = fleet.store.keys.run(run_id)
+        wait_for(lambda: store.hexists(key, "ended_at"))
+        took = meter.read()
+        assert step.get(timeout=60)["done"] == len(ids)
+        return took
+
+    enrol(ids)
+    took = []
+    for _ in range(fan_outs):
+        await_idle(len(ids))
+        took.append(fan_out())
+    return {name: sum(each[name] for each in took) for name in took[0]}
+
+
+def enrol(ids: Sequence[str]) -> None:
+    """The worker exchanges for them by itself: it looks for due accounts every second."""
+    from subtokens.tasks.runtime import runtime
+
+    process = runtime()
     for start in range(0, len(ids), 1000):
         pairs = [(one, "") for one in ids[start : start + 1000]]
-        process.call(fleet.store.enrol(pairs, "imported"))
+        process.call(process.fleet().store.enrol(pairs, "imported"))
+
+
+def await_idle(accounts: int) -> None:
+    """Wait until so many have a token, and the worker has nothing left to do."""
+    from subtokens.config.queues import QUEUES
+    from subtokens.tasks.runtime import runtime
+    from subtokens.workers import app
+
+    keys = runtime().fleet().store.keys
     broker, store = broker_and_store()
-    tasks.watch_runs.delay()  # starts the worker's parts
     unacked = app.conf.broker_transport_options["unacked_key"]
-    wait_for(lambda: not broker.llen(SWEEP_QUEUE) and not broker.hlen(unacked))
-    meter = Meter(group)
-    run_id = str(uuid4())
-    tasks.fan_out.apply_async(task_id=run_id)
-    key = fleet.store.keys.run(run_id)
-    wait_for(lambda: store.hexists(key, "ended_at"))
-    took = meter.read()
-    summary = process.call(fleet.runs.summary(run_id))
-    assert summary.done == len(ids), summary
-    return took
+    wait_for(lambda: int(store.hget(keys.fleet, "exchanged") or 0) == accounts, every=0.05)
+    wait_for(lambda: not (any(map(broker.llen, QUEUES)) or broker.hlen(unacked)))
 
 
 def of_rival(send: Send, ids: Sequence[str], group: int) -> dict[str, float]:
     _, store = broker_and_store()
-    send(ids[:1])  # starts the worker's parts
-    wait_for(lambda: store.dbsize() == 1)
+    send(ids[:WARM])  # starts the worker's parts, in each of its processes
+    wait_for(lambda: store.dbsize() == len(ids[:WARM]))
     store.flushdb()
     meter = Meter(group)
     send(ids)
@@ -104,10 +132,16 @@ def broker_and_store() -> tuple[Redis, Redis]:
 
 
 def main() -> None:
-    contestant, accounts, group = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    ids = [account_id(number) for number in range(1, accounts + 1)]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("contestant")
+    parser.add_argument("accounts", type=int)
+    parser.add_argument("worker_group", type=int)
+    parser.add_argument("--fan-outs", type=int, default=1)
+    chosen = parser.parse_args()
+    contestant, group = chosen.contestant, chosen.worker_group
+    ids = [account_id(number) for number in range(1, chosen.accounts + 1)]
     if contestant == "subtokens":
-        took = of_subtokens(ids, group)
+        took = of_subtokens(ids, group, chosen.fan_outs)
     elif contestant == "script":
         took = of_script(ids)
     elif contestant == "taskiq":

@@ -1,7 +1,8 @@
-"""What the due set costs at a million accounts: the store's scripts, the sweep and the reports.
+"""What a million accounts cost in a real Redis: enrolled, claimed, completed and renewed.
 
-    .venv/bin/python benchmarks/due_set.py [--accounts 1000000]   (100,000 or more)
+    python benchmarks/due_set.py [--accounts 1000000]   (100,000 or more)
 
+The store's scripts, the sweep and the reports, each step with its time, and the memory of it all.
 Only the clock is pushed. `in Redis`: how long the longest command of a call kept the server busy.
 """
 
@@ -13,6 +14,7 @@ import time
 from statistics import median, quantiles
 
 from places import pin
+from report import Cell, Report
 
 from subtokens.tasks.fleet import open_store
 from subtokens.tasks.tokens.coming_day import fleet_forecast
@@ -20,6 +22,7 @@ from subtokens.tasks.tokens.keys import PartnerKeys
 from subtokens.tasks.tokens.limiter import Rate
 from subtokens.tasks.tokens.record import Kind, TokenRecord
 from subtokens.tasks.tokens.renewal import Cadence
+from subtokens.tasks.tokens.runs import Runs
 from subtokens.tasks.tokens.sealing import Sealer
 from subtokens.tasks.tokens.status import fleet_status
 from subtokens.tasks.tokens.store import Failure, TokenStore
@@ -28,6 +31,8 @@ from subtokens.workers.private_redis import PrivateRedis
 
 HOUR = 3_600_000
 SIZES = [1000] * 40 + [100] * 40
+RUN = "a-run-over-all"
+RENEWALS = ("just as many due", "all due", "the others")
 
 
 class Bench:
@@ -36,6 +41,7 @@ class Bench:
         self.start = self.now = time.time_ns() // 1_000_000
         keys, sealer = PartnerKeys("subtokens", "T11200000"), Sealer("T11200000", {"b": bytes(32)})
         self.store = TokenStore(self.redis, keys, sealer, lambda: self.now / 1000)
+        self.runs, self.renewed = Runs(self.store), 0
         self.ids = [f"T{11_200_001 + n}" for n in range(accounts)]
         # First renewals fall between hours 2 and 4, expiries between 6 and 10, in no order of ids.
         self.due = [self.start + 2 * HOUR + 2 * HOUR * n // accounts for n in range(accounts)]
@@ -61,9 +67,13 @@ class Bench:
         records, now = [], self.now
         for i in ids:
             expires = now + random.randint(6 * HOUR, 10 * HOUR)
-            times = now, self.first_due.pop(i, now + 2 * HOUR), expires
+            times = now, self.first_due.pop(i, now + 12 * HOUR), expires
             records.append(TokenRecord(i, i.ljust(800, "x"), Kind.EXCHANGE, generation, *times))
         await self.timed(f"complete {count:,}, {what}", self.store.complete(records))
+        self.renewed += count if lane == "renew" else 0
+
+    async def used_memory(self) -> int:
+        return (await self.redis.info("memory"))["used_memory"]
 
     async def report(self, what: str) -> None:
         for _ in range(3):
@@ -72,14 +82,21 @@ class Bench:
             await self.timed(f"fleet_forecast, {what}", forecast)
 
     async def fill(self):
-        for start in range(0, len(self.ids), 1000):
-            await self.store.enrol([(i, "") for i in self.ids[start : start + 1000]], "imported")
-        yield "no token yet"
+        await self.runs.open(RUN, 48 * 3600, "")
+        pages = [self.ids[start : start + 1000] for start in range(0, len(self.ids), 1000)]
+        for page in pages:
+            pairs = [(i, "") for i in page]
+            await self.timed("enrol 1,000", self.store.enrol(pairs, "imported"))
+        yield "enrolled, no token yet"
+        for page in pages:
+            await self.timed("attach 1,000", self.runs.request(RUN, page))
+        await self.runs.seal(RUN)
+        yield "and attached to a run"
         for size in [100] * 40 + [1000] * (len(self.ids) // 1000 - 4):
             await self.renew(size, "exchange", "exchange lane")
-        yield "idle"
+        yield "with a token of 800 bytes, recorded by the run"
 
-    async def measure(self) -> None:
+    async def measure(self):
         tickets = Tickets(self.store, 100, 60)
         for _ in range(500):
             await self.timed("idle sweep", tickets.look(is_sweep=True, discovery_lease_seconds=600))
@@ -93,36 +110,72 @@ class Bench:
         for size in SIZES:
             await self.renew(size, "renew", "all due")
         for _ in range(40):
-            generation, ids = await self.claim(100, "renew", "all due")
+            generation, ids = await self.claim(100, "renew", "to fail")
             fails = [Failure(i, generation, self.now + 30_000, "x", is_final=False) for i in ids]
             await self.timed("fail 100", self.store.fail(fails))
         for _ in range(40):
             generation, ids = await self.claim(1000, "renew", "4,000 backing off first")
             await self.store.hand_back([(i, generation) for i in ids])
+        self.now += 60_000  # those that backed off are due again
+        while left := len(self.ids) - self.renewed:
+            await self.renew(min(1000, left), "renew", "the others")
+        yield "after the second token"
         self.now = self.start + 24 * HOUR
         await self.report("all expired")
+        while left := 2 * len(self.ids) - self.renewed:
+            await self.renew(min(1000, left), "renew", "once more")
+        yield "after the third token, as from then on"
+
+    def seconds(self, verb: str, *whats: str) -> float:
+        """Of all calls of that verb: with 100 or 1,000 accounts, in one of these situations."""
+        names = [f"{verb} {size:,}{what}" for size in (100, 1000) for what in whats]
+        return sum(taken for name in names for taken, _ in self.calls.get(name, [])) / 1000
+
+    def steps(self) -> list[list[Cell]]:
+        """What each step took over all accounts."""
+        first, renewals = [", exchange lane"], [f", {what}" for what in RENEWALS]
+        whole = {
+            "enrol": self.seconds("enrol", ""),
+            "attach to a run": self.seconds("attach", ""),
+            "claim for the first token": self.seconds("claim", *first),
+            "seal and complete it": self.seconds("complete", *first),
+            "claim for renewal": self.seconds("claim", *renewals),
+            "seal and complete the renewal": self.seconds("complete", *renewals),
+        }
+        count = len(self.ids)
+        return [[step, count, took, took / count * 1e6] for step, took in whole.items()]
 
 
 async def main(it: Bench) -> None:
-    print(f"Redis {(await it.redis.info('server'))['redis_version']}, {len(it.ids):,} accounts")
+    server = await it.redis.info("server")
+    print(f"Redis {server['redis_version']}, {len(it.ids):,} accounts")
     await it.redis.config_set("slowlog-log-slower-than", 50)
-    since = time.perf_counter()
+    empty = await it.used_memory()
+    memory: list[list[Cell]] = []
+
+    async def note(state: str) -> None:
+        memory.append([state, (await it.used_memory() - empty) / len(it.ids)])
+        print(f"{state}: {memory[-1][1]:,.0f} bytes per account", flush=True)
+
     async for state in it.fill():
-        seconds = time.perf_counter() - since
-        used = (await it.redis.info("memory"))["used_memory"] / len(it.ids)
-        print(f"{state} after {seconds:.1f} s, {used:,.0f} bytes per account", flush=True)
+        await note(state)
         await it.report(state)
-        since = time.perf_counter()
-    await it.measure()
-    print(f"\n{'milliseconds':44} calls   median      p95  in Redis")
+    async for state in it.measure():
+        await note(state)
+    report = Report("due_set")
+    report.table("time of each step", ["", "accounts", "s", "µs per account"], it.steps())
+    report.table("memory, everything included", ["", "bytes per account"], memory)
+    rows = []
     for name, calls in it.calls.items():
         taken, in_redis = ([call[part] for call in calls] for part in (0, 1))
         p95 = quantiles(taken, n=20, method="inclusive")[-1]
-        print(f"{name:44} {len(calls):5} {median(taken):8.2f} {p95:8.2f}  {median(in_redis):8.2f}")
+        rows.append([name, len(calls), median(taken), p95, median(in_redis)])
+    head = ["milliseconds", "calls", "median", "95 %", "in Redis"]
+    report.table("single calls", head, rows)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--accounts", type=int, default=1_000_000)
     os.sched_setaffinity(0, {0})
     with PrivateRedis() as redis:

@@ -7,13 +7,12 @@ drifts; what is told is the median of the rounds' ratios.
 """
 
 import argparse
-import json
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from places import Place, wait_for
-from report import Report
+from places import Place
+from report import Cell, Report
 
 CELERY = ("celery", "worker", "--without-gossip", "--without-mingle", "-l", "WARNING")
 
@@ -65,17 +64,8 @@ def measure(contestant: Contestant, latency_seconds: float, token_kind: str) -> 
     accounts = contestant.accounts
     settings = {"concurrency": 400, "batch_size": 100, "token_kind": token_kind}
     with Place(accounts, latency_seconds, **settings) as place:
-        group = 0
-        if contestant.worker:
-            group = place.start("worker", *contestant.worker).pid
-        driver = place.start("driver", "drive", contestant.drives, str(accounts), str(group))
-        wait_for(lambda: not driver.is_alive, every=0.1)
-        said = driver.said()
-        if driver.exit_code:
-            raise SystemExit(
-                f"{contestant.name}: {said}\n{(place.folder / 'worker.log').read_text()}"
-            )
-        took = json.loads(said.splitlines()[-1])
+        worker = place.start("worker", *contestant.worker) if contestant.worker else None
+        took = place.drive(contestant.drives, worker)
     return Figures(accounts / took["seconds"], took["cpu_seconds"] / accounts * 1000)
 
 
@@ -95,7 +85,7 @@ def rounds_of(
     return found
 
 
-def rows_of(found: dict[str, list[Figures]]) -> list[list[str]]:
+def rows_of(found: dict[str, list[Figures]]) -> list[list[Cell]]:
     """Medians, and of the ratios of ours to theirs in the same round."""
     ours, rows = found[OURS.name], []
     for name, figures in found.items():
@@ -106,10 +96,10 @@ def rows_of(found: dict[str, list[Figures]]) -> list[list[str]]:
         rows.append(
             [
                 name,
-                f"{statistics.median(one.per_second for one in figures):,.0f}",
-                f"{statistics.median(one.cpu_ms for one in figures):.3f}",
-                "" if is_ours else f"{faster:.2f}",
-                "" if is_ours else f"{cheaper:.2f}",
+                statistics.median(one.per_second for one in figures),
+                statistics.median(one.cpu_ms for one in figures),
+                None if is_ours else faster,
+                None if is_ours else cheaper,
             ]
         )
     return rows
@@ -117,6 +107,7 @@ def rows_of(found: dict[str, list[Figures]]) -> list[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--accounts", type=int, default=10_000, help="at most so many")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="contestants whose names hold this")
     parser.add_argument("--kinds", default="exchange,account")
@@ -125,7 +116,11 @@ def main() -> None:
     report = Report("fan_out")
     for kind in chosen.kinds.split(","):
         rivals = (SCRIPT, *POOLS, *(PEERS if kind == "exchange" else ()))
-        field = [OURS, *(one for one in rivals if chosen.only in one.name)]
+        field = [
+            replace(one, accounts=min(one.accounts, chosen.accounts))
+            for one in (OURS, *rivals)
+            if one is OURS or chosen.only in one.name
+        ]
         for latency in map(float, chosen.latencies.split(",")):
             rows = rows_of(rounds_of(field, latency, kind, chosen.rounds))
             calls = "one call" if kind == "exchange" else "two calls"

@@ -1,6 +1,7 @@
 """Where a measurement takes place: Redis and the upstream on core 1, all else on core 0."""
 
 import base64
+import json
 import os
 import re
 import subprocess
@@ -92,6 +93,18 @@ class Place:
         )
         self._stack.callback(child.kill)
         return child
+
+    def drive(
+        self, contestant: str, worker: Child | None, *options: str, core: int | None = OURS_CORE
+    ) -> dict[str, float]:
+        """Set a contestant to work on all accounts; the seconds that it took, wall and CPU."""
+        group = str(worker.pid if worker else 0)
+        command = ("drive", contestant, str(self.accounts), group, *options)
+        driver = self.start("driver", *command, core=core)
+        wait_for(lambda: not driver.is_alive, every=0.1)
+        if driver.exit_code:
+            raise SystemExit(f"{contestant}: {driver.said()}\n{worker.said() if worker else ''}")
+        return json.loads(driver.said().splitlines()[-1])
 
 
 def wait_for(look: Callable[[], object], seconds: float = 600.0, every: float = 0.005):

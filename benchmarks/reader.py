@@ -1,17 +1,18 @@
 """What a reader costs beyond Redis and the seal: medians of single reads, one way after the other.
 
-    .venv/bin/python benchmarks/reader.py [--reads 10000]
+    python benchmarks/reader.py [--reads 10000]
 
-`bare` is a GET by the same redis client and the opening of the seal. Fails if a bound is broken.
+`bare` is a GET by the same redis client and the opening of the seal.
 """
 
 import argparse
 import asyncio
 import random
-import sys
 import time
 from inspect import iscoroutinefunction
 from statistics import median
+
+from report import Cell, Report
 
 from subtokens.config.settings import StoreSettings
 from subtokens.tasks.tokens.async_reader import AsyncTokenReader
@@ -22,7 +23,7 @@ from subtokens.tasks.tokens.sealing import Sealer
 from subtokens.workers.private_redis import PrivateRedis
 
 ACCOUNTS = [f"T112{n:05d}" for n in range(1, 101)]
-BOUNDS = {("uncached get", "bare"): 1.3, ("cached get", "uncached get"): 1 / 20}
+BESIDE = {"uncached get": "bare", "cached get": "uncached get"}
 DAY = 86_400_000
 
 
@@ -53,7 +54,7 @@ class Bench:
         chosen = bare_async if isinstance(plain, AsyncTokenReader) else bare
         return {"bare": chosen, "uncached get": plain.get, "cached get": cached.get}
 
-    async def measure(self, kind: type, reads: int) -> bool:
+    async def measure(self, kind: type, reads: int) -> list[list[Cell]]:
         readers = [kind(self.settings, cache_seconds=seconds) for seconds in (0, 3600)]
         ways = self.ways(*readers)
         taken = {name: [] for name in ways}
@@ -64,23 +65,24 @@ class Bench:
                 _ = await read(account) if is_async else read(account)
                 taken[name].append((time.perf_counter() - started_at) * 1e6)
         figures = {name: median(each[reads // 10 :]) for name, each in taken.items()}  # warm
+        rows: list[list[Cell]] = []
         for name, figure in figures.items():
-            print(f"{kind.__name__:17} {name:13} {figure:8.2f} µs")
-        ratios = {pair: figures[pair[0]] / figures[pair[1]] for pair in BOUNDS}
-        for pair, ratio in ratios.items():
-            print(f"{kind.__name__:17} {' / '.join(pair)}: {ratio:.3f}, at most {BOUNDS[pair]:.3f}")
+            other = BESIDE.get(name)
+            rows.append([name, figure, other or "", figure / figures[other] if other else None])
         for reader in readers:
             _ = reader.close() if kind is TokenReader else await reader.aclose()
-        return all(ratio <= BOUNDS[pair] for pair, ratio in ratios.items())
+        return rows
 
 
-async def main(url: str, reads: int) -> bool:
-    bench = Bench(url)
-    return all([await bench.measure(kind, reads) for kind in (TokenReader, AsyncTokenReader)])
+async def main(url: str, reads: int) -> None:
+    bench, report = Bench(url), Report("reader")
+    for kind in (TokenReader, AsyncTokenReader):
+        rows = await bench.measure(kind, reads)
+        report.table(kind.__name__, ["", "µs", "beside", "ratio"], rows)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reads", type=int, default=10_000)
     with PrivateRedis() as server:
-        sys.exit(not asyncio.run(main(server.url(1), parser.parse_args().reads)))
+        asyncio.run(main(server.url(1), parser.parse_args().reads))

@@ -104,7 +104,8 @@ async def _work_on(fleet: Fleet, others: Sequence[Fleet], app: Celery, lane: Lan
     try:
         await asyncio.gather(own, *(keep_up(*one) for one in everybodys if one != (fleet, lane)))
     finally:
-        own.cancel()
+        if not own.cancelling():  # a second time, it would drop what it is handing back
+            own.cancel()
 
 
 async def _stint(fleet: Fleet, app: Celery, lane: Lane) -> None:

@@ -49,7 +49,8 @@ class Machine:
             (self.path / tool).symlink_to(found)
         self.write("uname", "#!/bin/sh\necho Linux x86_64\n")
         self.clone = folder / "a clone"
-        for name in (".ci/set-up", "requirements/dev.txt", "requirements/demo.txt"):
+        purposes = ("demo", "dev", "bench")
+        for name in (".ci/set-up", *(f"requirements/{purpose}.txt" for purpose in purposes)):
             (self.clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, self.clone / name)
         for name in ("pyproject.toml", "__init__.py"):
@@ -189,6 +190,17 @@ def test_what_was_set_up_for_development_serves_the_demo(machine: Machine) -> No
     machine.python("python3", 11)
     machine.succeed("dev")
     assert machine.succeed("demo") == ""
+
+
+def test_what_was_set_up_for_benchmarks_serves_development_and_not_the_other_way_round(
+    machine: Machine,
+) -> None:
+    machine.python("python3", 11)
+    machine.succeed("dev")
+    machine.installs()
+    machine.succeed("bench")
+    assert machine.installs()[0].endswith("requirements/bench.txt")
+    assert machine.succeed("dev") == ""
 
 
 def test_after_the_demo_development_installs_the_rest(machine: Machine) -> None:

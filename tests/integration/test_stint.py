@@ -6,14 +6,17 @@ import time
 from contextlib import suppress
 
 import pytest
+from celery import Celery
 from pydantic import SecretStr
 
+from subtokens.config.queues import QUEUES
 from subtokens.config.settings import Settings
 from subtokens.tasks.dintero.transport import open_transport
 from subtokens.tasks.fleet import Fleet
 from subtokens.tasks.tokens.circuit import CircuitOpenError
 from subtokens.tasks.tokens.record import Kind
 from subtokens.tasks.tokens.stint import Pace, Stint, Tally
+from subtokens.tasks.work import _work_on
 from subtokens.workers.sandbox import SandboxOptions, serving
 
 SECRET = "sandbox-client-secret"
@@ -241,6 +244,33 @@ async def test_a_stint_that_is_cancelled_while_it_claims_hands_back_what_redis_g
             await work
 
         assert await fleet.store.redis.hlen(fleet.store.keys.claims) == 0
+
+
+async def test_a_ticket_for_both_lanes_that_gives_way_while_it_claims_hands_back_what_redis_gave(
+    open_fleet, monkeypatch
+):
+    app = Celery("both-lanes", set_as_current=False)
+    app.amqp.queues.select(QUEUES)
+    async with open_fleet(SandboxOptions(accounts=400)) as (fleet, _):
+        claim, is_claimed = fleet.store.claim, asyncio.Event()
+
+        async def slow(most, lease_seconds, rate, lane):
+            claimed = await claim(most, lease_seconds, rate, lane)
+            if lane == "exchange":
+                is_claimed.set()
+                await asyncio.sleep(0.05)  # the answer is on its way
+            return claimed
+
+        monkeypatch.setattr(fleet.store, "claim", slow)
+        working = asyncio.create_task(_work_on(fleet, (), app, "exchange"))
+        await is_claimed.wait()
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+
+        async with asyncio.timeout(10):
+            while await fleet.store.redis.hlen(fleet.store.keys.claims):
+                await asyncio.sleep(0.01)
 
 
 async def test_a_cancellation_that_is_lost_on_the_way_is_heeded_all_the_same(
