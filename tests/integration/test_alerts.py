@@ -29,7 +29,7 @@ STEP_SECONDS, STEPS = 15, 300
 def promtool():
     found = shutil.which("promtool")
     if not found:
-        pytest.skip("no promtool on PATH (Debian: in the package prometheus)")
+        pytest.skip("no promtool on PATH; it comes with Prometheus")
     return found
 
 
