@@ -15,11 +15,14 @@ def up(
     workers: Annotated[
         int, typer.Option(min=1, max=64, help="workers for exchanges, of two processes each")
     ] = 1,
+    monitor_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="of the status page on loopback; 0: none")
+    ] = 9112,
 ) -> None:
-    """Run Redis, workers and beat here until Ctrl-C; what dies is started again.
+    """Run Redis, workers, beat and monitor here until Ctrl-C; what dies is started again.
 
     Redis is not started where SUBTOKENS_STORE_URL and SUBTOKENS_BROKER_URL name others.
 
     Example: subtokens up --workers 4
     """
-    raise typer.Exit(run_up(data_folder, workers))
+    raise typer.Exit(run_up(data_folder, workers, monitor_port))

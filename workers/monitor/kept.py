@@ -33,6 +33,7 @@ _NAMES = (
     *(f"rejection:{outcome}" for outcome in REJECTIONS),
 )
 _MOST_ROWS, _MOST_NAMED = 145, 10
+_DAY_SECONDS = 86_400 + 600  # and the ten minutes in which it began
 
 
 async def kept_metrics(store: TokenStore) -> Mapping[str, int]:
@@ -45,24 +46,30 @@ class Row(NamedTuple):
     """The fleet at the first sweep of ten minutes of the last day: its totals."""
 
     at: float
+    enrolled: int
     most_uncovered: int  # accounts at once, since the row before
     tokens: int
     failed: int
-    uncovered_seconds: float
+    uncovered_seconds: float  # of gaps that had ended
 
 
 async def last_day(store: TokenStore) -> list[Row]:
     """The rows of the last 24 hours, the oldest first; where nobody swept there is none."""
-    rows, since = [], store.clock() - 86_400 - 600
+    rows, since = list[Row](), store.clock() - _DAY_SECONDS
     found = await store.redis.xrange(store.keys.history, count=_MOST_ROWS)
     for _, kept in cast("list[tuple[bytes, dict[bytes, bytes]]]", found):
-        known = {text_of(name): max(0, number_of(value)) for name, value in kept.items()}
-        at, most, exchanged, renewed, failed, uncovered_ms = (
-            known.get(name, 0)
-            for name in ("at", "most_uncovered", "exchanged", "renewed", "failed", "uncovered_ms")
-        )
-        if at / 1000 >= since:
-            rows.append(Row(at / 1000, most, exchanged + renewed, failed, uncovered_ms / 1000))
+        row = {text_of(name): max(0, number_of(value)) for name, value in kept.items()}
+        if row.get("at", 0) / 1000 >= since:
+            rows.append(
+                Row(
+                    row["at"] / 1000,
+                    row.get("enrolled", 0),
+                    row.get("most_uncovered", 0),
+                    row.get("exchanged", 0) + row.get("renewed", 0),
+                    row.get("failed", 0),
+                    row.get("uncovered_ms", 0) / 1000,
+                )
+            )
     return rows
 
 

@@ -94,7 +94,8 @@ local function keep_history()
     if most > (tonumber(kept[2]) or 0) then redis.call('HSET', FLEET, 'most_uncovered', most) end
     return
   end
-  local row = { 'at', string.format('%.0f', now), 'most_uncovered', most }
+  local row = { 'at', string.format('%.0f', now), 'enrolled', redis.call('ZCARD', DUE),
+    'most_uncovered', most }
   for _, total in ipairs({ 'exchanged', 'renewed', 'failed', 'uncovered_ms' }) do
     row[#row + 1], row[#row + 2] = total, redis.call('HGET', FLEET, total) or 0
   end
