@@ -12,7 +12,7 @@ from .lanes import Lane
 from .scripts import Scripts
 
 BOUNDS_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_WRITTEN_EVERY_SECONDS = 1.0
+_WRITTEN_EVERY_SECONDS = 5.0  # Prometheus asks less often
 
 
 class Metrics:
@@ -32,7 +32,7 @@ class Metrics:
         self._note(f"wait:{lane}", max(0.0, seconds))
 
     async def write(self, *, is_last: bool = False) -> None:
-        """Add the counts to those in Redis, if a second has passed or these are the last for now.
+        """Add the counts to those in Redis, if it is time or these are the last for now.
 
         They are figures: what Redis does not take is dropped, and fails nothing.
         """
