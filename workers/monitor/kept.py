@@ -55,11 +55,11 @@ class Row(NamedTuple):
 
 async def last_day(store: TokenStore) -> list[Row]:
     """The rows of the last 24 hours, the oldest first; where nobody swept there is none."""
-    rows, since = list[Row](), store.clock() - _DAY_SECONDS
+    rows, now = list[Row](), store.clock()
     found = await store.redis.xrange(store.keys.history, count=_MOST_ROWS)
     for _, kept in cast("list[tuple[bytes, dict[bytes, bytes]]]", found):
         row = {text_of(name): max(0, number_of(value)) for name, value in kept.items()}
-        if row.get("at", 0) / 1000 >= since:
+        if now - _DAY_SECONDS <= row.get("at", 0) / 1000 <= now:
             rows.append(
                 Row(
                     row["at"] / 1000,
