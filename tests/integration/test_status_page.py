@@ -6,9 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from subtokens.tasks.dintero.errors import UnauthorizedError
 from subtokens.workers.monitor import Fleets, Monitor
+from subtokens.workers.private_redis import LOOPBACK
 
 from .browser import chromium
 from .test_monitor import OnThisLoop
@@ -54,7 +58,7 @@ async def until_it_tells(page, words):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_page_tells_of_a_day_on_phone_and_desk(lived, scheme, tmp_path):
     shots = Path(os.environ.get("STATUS_PAGE_SHOTS", tmp_path))
-    with Monitor(Fleets(OnThisLoop(), [lived]), "127.0.0.1", 0) as monitor:
+    with Monitor(Fleets(OnThisLoop(), [lived]), LOOPBACK, 0) as monitor:
         async with chromium(tmp_path / "browser") as page:
             for width in (390, 1280):
                 await page.show(f"{monitor.url}/", width, 800, scheme)
@@ -84,19 +88,30 @@ async def test_the_page_tells_of_a_day_on_phone_and_desk(lived, scheme, tmp_path
 
 
 async def test_many_partners_are_a_list_to_be_opened(fleet_of, tmp_path):
-    fleets = [fleet_of(number) for number in range(112, 122)]
-    for fleet in fleets:
-        await fleet.tickets.look(is_sweep=True)
-    await fleets[3].circuit.open(UnauthorizedError("partner_token", "answered 401", status=401))
-    with Monitor(Fleets(OnThisLoop(), fleets), "127.0.0.1", 0) as monitor:
-        async with chromium(tmp_path / "browser") as page:
+    shots = Path(os.environ.get("STATUS_PAGE_SHOTS", tmp_path))
+    async with (
+        Redis(port=1, retry=Retry(NoBackoff(), 0)) as nobody,
+        chromium(tmp_path / "browser") as page,
+    ):
+        fleets = [fleet_of(number) for number in range(112, 122)]
+        for fleet in fleets:
+            await fleet.tickets.look(is_sweep=True)
+        await fleets[3].circuit.open(UnauthorizedError("partner_token", "answered 401", status=401))
+        with Monitor(
+            Fleets(OnThisLoop(), [*fleets, fleet_of(122, nobody)]), LOOPBACK, 0
+        ) as monitor:
             await page.show(f"{monitor.url}/", 390, 800, "light")
-            told = await until_it_tells(page, "T12100000")
+            told = await until_it_tells(page, "T12200000")
             assert "suspended" in told
+            assert "not read" in told
             assert "by the fault of our credential" not in told
-            await page.evaluate("document.querySelectorAll('summary')[3].click()")
-            await until_it_tells(
-                page, "by the fault of our credential: partner_token: answered 401"
-            )
+            for place, words in (
+                (3, "by the fault of our credential: partner_token: answered 401"),
+                (10, "Redis cannot be reached"),
+            ):
+                await page.evaluate(f"document.querySelectorAll('summary')[{place}].click()")
+                await until_it_tells(page, words)
+            assert await page.evaluate("document.title") == "(2) subtokens"
             assert await page.evaluate(BEYOND_THE_EDGE) == 0
+            (shots / "many.png").write_bytes(await page.shot())
             assert page.complaints == []
