@@ -77,9 +77,9 @@ async def quarantined(store: TokenStore) -> list[dict[str, Any]]:
     """A few accounts in quarantine, with reason and since when; who was covered last first."""
     found = cast(
         "list[bytes]",
-        await store.redis.zrange(store.keys.quarantine, 0, _MOST_NAMED - 1, desc=True),
+        await store.redis.zrange(store.keys.quarantine, -_MOST_NAMED, -1),
     )
-    ids = [text_of(account) for account in found]
+    ids = [text_of(account) for account in reversed(found)]
     async with store.redis.pipeline(transaction=False) as pipe:
         for account_id in ids:
             pipe.hmget(store.keys.state(account_id), ["history", "quarantined_at"])
