@@ -20,6 +20,7 @@ from .tokens.exchanger import Exchanger
 from .tokens.keys import PartnerKeys
 from .tokens.lanes import LANES, Lane
 from .tokens.limiter import Limiter, Rate
+from .tokens.metrics import Metrics
 from .tokens.prober import Prober
 from .tokens.runs import Runs
 from .tokens.sealing import Sealer
@@ -59,12 +60,17 @@ class Fleet:
         )
         self.runs = Runs(self.store)
         self.tickets = Tickets(self.store, settings.batch_size, settings.hard_limit_seconds)
+        self.metrics = Metrics(self.store.scripts)
         self.limiters: dict[Lane, Limiter] = {
-            lane: Limiter(self.store.scripts, self.rate, self.store.holder, lane, clock)
+            lane: Limiter(
+                self.store.scripts, self.rate, self.store.holder, lane, clock, self.metrics
+            )
             for lane in LANES
         }
         self.circuit = Circuit(self.store.scripts, partner.partner_id, clock)
-        self.client = DinteroClient(partner.base_url, transport, settings.call_timeout_seconds)
+        self.client = DinteroClient(
+            partner.base_url, transport, settings.call_timeout_seconds, self.metrics.note_call
+        )
         self.exchanger = Exchanger(
             partner,
             self.client,

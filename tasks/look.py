@@ -23,10 +23,12 @@ DISCOVERY_LEASE_SECONDS = 60.0  # without a sign of life by then, a discovery is
 _QUEUES: dict[Lane, str] = {"renew": RENEW_QUEUE, "exchange": EXCHANGE_QUEUE}
 
 
-async def look(fleet: Fleet, app: Celery, *, is_sweep: bool = False) -> None:
+async def look(fleet: Fleet, app: Celery, *, is_sweep: bool = False, beat: str = "") -> None:
     """See to it that what is due is worked on. Raises redis.RedisError, OperationalError."""
     lease_seconds = DISCOVERY_LEASE_SECONDS if fleet.discovery_interval_seconds else 0.0
-    outlook = await fleet.tickets.look(is_sweep=is_sweep, discovery_lease_seconds=lease_seconds)
+    outlook = await fleet.tickets.look(
+        is_sweep=is_sweep, beat=beat, discovery_lease_seconds=lease_seconds
+    )
     if outlook.asks_for_messages:
         try:
             await asyncio.to_thread(_publish, fleet, app, outlook)

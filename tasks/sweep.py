@@ -27,7 +27,8 @@ def renew_due(self: "Task[Any, Any]") -> None:
     Raises redis.RedisError: a store that cannot be asked is never taken for one where nothing is
     due.
     """
-    _for_every_partner(lambda fleet: look(fleet, self.app, is_sweep=True))
+    beat = str(self.request.origin or "")
+    _for_every_partner(lambda fleet: look(fleet, self.app, is_sweep=True, beat=beat))
 
 
 @shared_task(name="subtokens.watch_runs", **_COMMON)

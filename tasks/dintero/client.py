@@ -4,15 +4,16 @@ import asyncio
 import base64
 import json
 import platform
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import lru_cache
 from importlib.metadata import version
-from typing import cast
+from typing import TypeVar, cast
 
 import httpx
 
 from .connection import AnswerTooLargeError
-from .errors import InvalidAnswerError, UnreachableError, error_for_status
+from .errors import DinteroError, InvalidAnswerError, UnreachableError, error_for_status
 from .wire import ListedAccount, TokenAnswer, parse_accounts, parse_retry_after, parse_token
 
 PUBLIC_API = "https://api.dintero.com/v1"  # audiences name it, whichever host is called
@@ -27,6 +28,9 @@ ACCOUNT_TOKEN = "account_token"
 ACCOUNTS = "accounts"
 SETTINGS = "settings"
 
+NoteCall = Callable[[str, str, float], None]  # of a kind, with its outcome, took so many seconds
+T = TypeVar("T")
+
 
 def audience_of(account_id: str) -> str:
     """The audience that stands for an account, as the API names it."""
@@ -36,15 +40,21 @@ def audience_of(account_id: str) -> str:
 class DinteroClient:
     """Calls Dintero through a transport; no retry, no opinion, no token but the last call's.
 
-    Every method raises a DinteroError, whose class says whose fault it was.
+    Every method raises a DinteroError, whose class says whose fault it was. `note_call` is told of
+    each call that has ended.
     """
 
     def __init__(
-        self, base_url: str, transport: httpx.AsyncBaseTransport, call_timeout_seconds: float
+        self,
+        base_url: str,
+        transport: httpx.AsyncBaseTransport,
+        call_timeout_seconds: float,
+        note_call: NoteCall = lambda _call, _outcome, _seconds: None,
     ) -> None:
         self._base_url = base_url
         self._transport = transport
         self._timeout_seconds = call_timeout_seconds
+        self._note_call = note_call
         self._connect = {"connect": min(5.0, call_timeout_seconds)}
         self._url = lru_cache(maxsize=16)(httpx.URL)  # parsing one costs as much as sending it
         self._exchange_headers: tuple[tuple[str, int], httpx.Headers] = (("", 0), httpx.Headers())
@@ -88,17 +98,21 @@ class DinteroClient:
         """One page of the partner's sub-accounts, those after paging token `after`."""
         params = {"limit": str(PAGE_SIZE)} | ({"starting_after": after} if after else {})
         url = f"{self._base_url}/accounts/{partner_id}/management/accounts"
-        body = await self._get(ACCOUNTS, httpx.URL(url, params=params), partner_token)
-        return parse_accounts(ACCOUNTS, body)
+        return await self._get(
+            ACCOUNTS, httpx.URL(url, params=params), partner_token, parse_accounts
+        )
 
     async def account_settings(self, account_id: str, access_token: str) -> None:
         """Read an account's settings and drop them: a harmless proof that its token is accepted."""
         url = f"{self._base_url}/accounts/{account_id}/management/settings"
-        await self._get(SETTINGS, httpx.URL(url), access_token)
+        await self._get(SETTINGS, httpx.URL(url), access_token, lambda _call, _body: None)
 
-    async def _get(self, call: str, url: httpx.URL, bearer: str) -> bytes:
+    async def _get(
+        self, call: str, url: httpx.URL, bearer: str, parse: Callable[[str, bytes], T]
+    ) -> T:
         headers = [*self._headers, (b"Authorization", f"Bearer {bearer}".encode())]
-        return await self._call(call, httpx.Request("GET", url, headers=headers), LARGEST_LIST_BODY)
+        request = httpx.Request("GET", url, headers=headers)
+        return await self._call(call, request, LARGEST_LIST_BODY, parse)
 
     async def _post_for_token(
         self, call: str, url: str, authorization: str, body: dict[str, str]
@@ -111,7 +125,7 @@ class DinteroClient:
             headers=self._post_headers(call, authorization, len(content)),
             stream=httpx.ByteStream(content),
         )
-        return parse_token(call, await self._call(call, request, LARGEST_TOKEN_BODY))
+        return await self._call(call, request, LARGEST_TOKEN_BODY, parse_token)
 
     def _post_headers(self, call: str, authorization: str, length: int) -> httpx.Headers:
         """The headers of a call; thousands of exchanges share one bearer, so theirs are kept."""
@@ -131,7 +145,25 @@ class DinteroClient:
             self._exchange_headers = (wanted, headers)
         return headers
 
-    async def _call(self, call: str, request: httpx.Request, largest_body: int) -> bytes:
+    async def _call(
+        self,
+        call: str,
+        request: httpx.Request,
+        largest_body: int,
+        parse: Callable[[str, bytes], T],
+    ) -> T:
+        began, outcome = time.perf_counter(), "given_up"
+        try:
+            answer = parse(call, await self._body(call, request, largest_body))
+            outcome = "ok"
+        except DinteroError as error:
+            outcome = type(error).reason  # not the instance's, which tells the status
+            raise
+        finally:
+            self._note_call(call, outcome, time.perf_counter() - began)
+        return answer
+
+    async def _body(self, call: str, request: httpx.Request, largest_body: int) -> bytes:
         request.extensions = {"timeout": self._connect, "largest_body": largest_body}
         try:
             async with asyncio.timeout(self._timeout_seconds):

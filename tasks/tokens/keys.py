@@ -26,6 +26,9 @@ _TYPES = {  # of the KEYS of every script, in the order in which lua/prelude.lua
     "workers": "hash",
     "circuit": "hash",
     "epoch": "string",
+    "metrics": "hash",
+    "history": "stream",
+    "beats": "hash",
 }
 
 
@@ -50,6 +53,9 @@ class PartnerKeys:
         self.partner = named["partner"]
         self.workers = named["workers"]
         self.circuit = named["circuit"]
+        self.metrics = named["metrics"]
+        self.history = named["history"]
+        self.beats = named["beats"]
         self.types = {named[name]: kind for name, kind in _TYPES.items()}
         self.for_scripts = (*named.values(), self.token(""), self.state(""), self.run(""))
 

@@ -9,6 +9,7 @@ from typing import Literal
 from ..dintero.errors import Blame
 from .circuit import CircuitOpenError
 from .lanes import Lane
+from .metrics import Metrics
 from .scripts import Scripts
 
 LATENESS_SECONDS = 0.1  # a permit missed by more is dropped, as sent late it would bunch up
@@ -69,24 +70,28 @@ class Limiter:
         holder: str = "",
         lane: Lane | Literal["first"] = "exchange",
         clock: Callable[[], float] = time.time,
+        metrics: Metrics | None = None,
     ) -> None:
         self._scripts = scripts
         self._rate = rate
         self._holder = holder
-        self._lane = lane
+        self._lane: Lane = lane
         self._clock = clock
+        self.metrics = metrics or Metrics(scripts)
         self._waiting: list[asyncio.Future[float]] = []
         self._asking: asyncio.Task[None] | None = None
 
     async def permit(self) -> None:
         """Wait until one call may be made. Raises CircuitOpenError, or redis.RedisError."""
         loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         while True:
             future: asyncio.Future[float] = loop.create_future()
             self._waiting.append(future)
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.create_task(self._ask())
             if await keep_appointment(await future):
+                self.metrics.note_wait(self._lane, loop.time() - asked_at)
                 return
 
     async def pause(self, seconds: float, reason: str) -> None:

@@ -43,6 +43,7 @@ class FleetStatus:
     held_back: int  # accounts that Dintero no longer lists, too many to drop without a word
     open_runs: int
     workers_alive: int  # processes that have looked at the fleet lately
+    beats_alive: int  # that have sent a sweep lately
     paused_seconds: float  # nobody calls Dintero for that long
     pause_reason: str  # of the pause now, or the last one
     barred_by: str  # whose fault it is that nobody calls but a prober: upstream, credential, us
@@ -92,6 +93,7 @@ async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetSt
         pipe.hmget(keys.limiter, ["paused_until", "pause_reason"])
         pipe.hmget(keys.circuit, ["blame", "opened_at", "probe_at", "reason"])
         pipe.hgetall(keys.workers)
+        pipe.hgetall(keys.beats)
         pipe.hgetall(keys.fleet)
         for start, end in pairwise(edges):
             pipe.zcount(keys.expiry, f"({start}", end)
@@ -100,7 +102,7 @@ async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetSt
             enrolled, expired, never, renewals, asked, overdue, claimed, failing,
             oldest, longest_asked, expiring, runs,
             (paused_until, pause_reason), (blame, opened_at, probe_at, why),
-            workers, kept, *buckets,
+            workers, beats, kept, *buckets,
         ) = await pipe.execute()  # fmt: skip
     horizon = [a + b for a, b in zip(buckets[::2], buckets[1::2], strict=True)]
     stale = await _stale(store, now)
@@ -136,6 +138,7 @@ async def fleet_status(store: TokenStore, accounts_per_second: float) -> FleetSt
         held_back=fleet.get("held_back", 0),
         open_runs=runs,
         workers_alive=len(live_workers(workers.items(), now)),
+        beats_alive=len(live_workers(beats.items(), now)),
         paused_seconds=max(
             0.0,
             number_of(paused_until) / 1e6 - server_seconds,

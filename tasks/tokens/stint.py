@@ -127,12 +127,14 @@ class Stint:
             for claimed, instant in zip(
                 claim.accounts, claim.schedule.instants(loop.time()), strict=True
             ):
+                self._limiter.metrics.note_wait(self._lane, instant - loop.time())
                 call = asyncio.create_task(self._exchange_at(instant, claimed, claim.generation))
                 self._calls[call] = (claimed.account_id, claim.generation)
                 call.add_done_callback(self._call_ended)
             if claim.accounts:
                 continue
             if claim.schedule.wait_us:
+                self._limiter.metrics.note_wait(self._lane, claim.schedule.wait_seconds)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(claim.schedule.wait_seconds, left)):
                         await self._stopping.wait()
@@ -293,6 +295,7 @@ class Stint:
             ended += settled.ended_runs
         if ended:
             await self._on_ended(ended)
+        await self._limiter.metrics.write()
 
     def _raise_failed_flush(self) -> None:
         for flush in [flush for flush in self._flushes if flush.done()]:
@@ -307,5 +310,6 @@ class Stint:
         await asyncio.gather(*calls, return_exceptions=True)
         await self._flush()
         await asyncio.gather(*self._flushes)
+        await self._limiter.metrics.write(is_last=True)
         if claimed or self._spared:
             await self._store.hand_back([*claimed, *self._spared])

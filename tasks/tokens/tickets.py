@@ -47,12 +47,15 @@ class Tickets:
         self.key_use = KeyUse(store)
         self._epoch = b""  # of the data that was there at the last look
 
-    async def look(self, *, is_sweep: bool = False, discovery_lease_seconds: float = 0) -> Outlook:
+    async def look(
+        self, *, is_sweep: bool = False, beat: str = "", discovery_lease_seconds: float = 0
+    ) -> Outlook:
         """Register the tickets that the due accounts lack, and see what else is due.
 
         The caller publishes and releases. Only a sweep claims the discovery: for the lease, or
-        not at all where that is zero. Tells the other workers which keys are held here, and
-        chooses by theirs which one seals. Where the store has lost its data, one worker says so.
+        not at all where that is zero; `beat` names who sent it. Tells the other workers which keys
+        are held here, and chooses by theirs which one seals. Where the store has lost its data, one
+        worker says so.
         """
         name, now_ms = uuid4().hex, self._store.now_ms()
         answer = await self._store.scripts.run(
@@ -70,6 +73,7 @@ class Tickets:
             ",".join(self._store.sealer.key_ids),
             int(SILENT_SECONDS * 1000),
             self._epoch,
+            beat[:LONGEST_NAME],
         )
         renew, exchange, follow_up_ms, discover, held_back, waves, workers, *more = answer
         self._epoch, is_lost, *ripe = more

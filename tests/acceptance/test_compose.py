@@ -72,7 +72,7 @@ class Deployment:
     def __init__(self, folder: Path, dot_env: dict[str, str]) -> None:
         self.folder = folder
         self.dot_env = dot_env
-        self.ports = {name: free_port() for name in {*STORES, "sandbox"}}
+        self.ports = {name: free_port() for name in {*STORES, "sandbox", "monitor"}}
         self.stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -92,7 +92,8 @@ class Deployment:
     def local(self, text: str, service: str, home: Path) -> str:
         """That text with this machine's places."""
         text = filled_in(text, self.dot_env).replace(SIGNS, str(home / "signs"))
-        text = text.replace("8112", str(self.ports["sandbox"]))
+        text = text.replace("8112", str(self.ports["sandbox"])).replace("0.0.0.0", "127.0.0.1")
+        text = text.replace("9112", str(self.ports["monitor"]))
         for store in STORES:
             text = text.replace(f"@{store}:6379", f"@127.0.0.1:{self.ports[store]}")
         return text.replace("@127.0.0.1:6379", f"@127.0.0.1:{self.ports['sandbox-redis']}")
@@ -101,6 +102,15 @@ class Deployment:
         url = f"http://127.0.0.1:{self.ports['sandbox']}/__sandbox/{report}"
         with urllib.request.urlopen(url) as answer:
             return json.load(answer)
+
+    def is_seen_as_covered(self) -> bool:
+        """What the monitor says of it."""
+        url = f"http://127.0.0.1:{self.ports['monitor']}/metrics"
+        with urllib.request.urlopen(url) as answer:
+            told = answer.read().decode()
+        covered = 'subtokens_accounts{partner="T11200000",state="fresh"} 500.0'
+        beats = 'subtokens_beats_alive{partner="T11200000"} 2.0'
+        return covered in told and beats in told
 
     def has_exchanged_all_once(self) -> bool:
         calls = [call for call in self.sandbox("calls?after=0") if call[2] == "exchange"]
@@ -194,7 +204,10 @@ def test_all_services_become_healthy_do_the_main_job_and_end_in_time(
     crew += [deployment.start("worker", f"worker-{number}") for number in range(1, 5)]
     for running in crew:
         running.await_health()
+    crew.append(deployment.start("monitor"))
+    crew[-1].await_health()
     eventually(deployment.has_exchanged_all_once, told=crew[3].child.said)
+    eventually(deployment.is_seen_as_covered, told=crew[-1].child.said)
     for running in crew:
         os.kill(running.child.pid, signal.SIGTERM)
     for running in crew:
@@ -251,7 +264,7 @@ def test_the_file_keeps_to_the_compose_specification() -> None:
 
 def test_the_services_are_two_redis_workers_for_each_lane_two_beats_and_the_sandbox() -> None:
     assert set(SERVICES) - SANDBOXED == {
-        *("redis-broker", "redis-tokens", "renewer", "worker", "beat", "second-beat")
+        *("redis-broker", "redis-tokens", "renewer", "worker", "beat", "second-beat", "monitor")
     }
     for namespace in ("subtokens", "north"):
         dot_env = {"SUBTOKENS_NAMESPACE": namespace} if namespace == "north" else {}

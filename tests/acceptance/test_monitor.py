@@ -27,14 +27,18 @@ def fetch(url: str) -> tuple[int, str]:
 
 
 def figures(url: str) -> dict[str, float]:
-    """A scrape: the metrics that have no label but the partner's."""
+    """A scrape: the metrics that have no label but the partner's, and by outcome `name outcome`."""
     _, text = fetch(f"{url}/metrics")
-    return {
-        sample.name: sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.labels == {"partner": PARTNER}
-    }
+    told: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = sample.labels.keys() - {"partner", "attempt"}
+            if not labels:
+                told[sample.name] = sample.value
+            elif labels == {"outcome"} or sample.labels.get("call") == "exchange":
+                key = f"{sample.name} {sample.labels['outcome']}"
+                told[key] = told.get(key, 0) + sample.value
+    return told
 
 
 def start_monitor(site: Site) -> Child:
@@ -62,18 +66,23 @@ def test_a_monitor_sees_renewals_rise_and_says_so_when_nobody_sweeps_any_more(
             worker, beat = site.worker("worker"), site.celery("beat", "beat")
             await_ready(worker)
             site.enrol(ACCOUNTS)
-            eventually(lambda: figures(url)["subtokens_first_exchanges_total"] == 30)
+            eventually(lambda: figures(url)["subtokens_exchanges_total ok"] == 30)
             eventually(lambda: fetch(f"{url}/readyz") == (200, "ready\n"))
-            eventually(lambda: figures(url)["subtokens_renewals_total"] >= 60, told=worker.said)
+            eventually(lambda: figures(url)["subtokens_renewals_total ok"] >= 60, told=worker.said)
             seen = figures(url)
             assert seen["subtokens_uncovered_account_seconds_total"] == 0
             assert seen["subtokens_lapses_total"] == 0
-            assert seen["subtokens_failures_total"] == 0
+            assert seen["subtokens_renewals_total failed"] == 0
+            assert seen["subtokens_beats_alive"] == 1
             assert seen["subtokens_workers_alive"] >= 1
             assert seen["subtokens_up"] == 1
 
             beat.kill()
-            worker.kill()
+            worker.terminate()  # its two processes write what they have counted
+            eventually(lambda: not worker.is_alive, told=worker.said)
+            counted, calls = figures(url), upstream.stats()["calls"]
+            assert counted["subtokens_calls_total ok"] == calls["exchange"]
+            assert counted["subtokens_call_seconds_count ok"] == calls["exchange"]
             eventually(lambda: fetch(f"{url}/readyz")[0] == 503)
             _, why = fetch(f"{url}/readyz")
             assert re.fullmatch(rf"{PARTNER}: no sweep for 1\d s; do beat and a worker .*\n", why)

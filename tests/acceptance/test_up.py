@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from subtokens.config.settings import PREFIX
-from subtokens.workers.private_redis import LOOPBACK, PrivateRedis, is_free
+from subtokens.workers.private_redis import LOOPBACK, PrivateRedis, free_port, is_free
 from subtokens.workers.processes import Guarded
 from subtokens.workers.up.keeper import Keeper
 
@@ -57,11 +58,12 @@ class Place:
         (folder / ".env").write_text(example)
         self.ups: list[subprocess.Popen[bytes]] = []
         self.log = folder.parent / "up.log"
+        self.port = free_port()  # of the status page
 
     def up(self, *options: str) -> "subprocess.Popen[bytes]":
         with self.log.open("wb") as log:
             up = subprocess.Popen(
-                [*COMMAND, "up", *options],
+                [*COMMAND, "up", "--monitor-port", str(self.port), *options],
                 cwd=self.folder,
                 env=self.environment,
                 stdout=log,
@@ -138,6 +140,9 @@ def test_three_values_are_enough_and_the_next_up_goes_on_from_what_was_kept(
     print(f"first sweep after {time.monotonic() - began:.1f} s")  # noqa: T201 - a figure, with -rP
     eventually(lambda: upstream.stats()["calls"]["exchange"] == 60)
     eventually(lambda: "60 valid" in place.status())
+    eventually(lambda: f"http://127.0.0.1:{place.port}/" in place.said())
+    with urllib.request.urlopen(f"http://127.0.0.1:{place.port}/readyz") as answer:
+        assert answer.read() == b"ready\n"
     for path in [place.data, *place.data.iterdir()]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     code, complaint = place.refused()
@@ -185,6 +190,14 @@ def test_whatever_dies_is_started_again(place: Place, upstream: Upstream) -> Non
     eventually(lambda: (place.data / "health" / "renewer@up.alive").exists(), told=place.said)
     eventually(lambda: upstream.stats()["calls"]["exchange"] == 60)
     assert stop(up) == 0
+
+
+def test_a_status_page_whose_port_is_taken_is_told_and_the_rest_goes_on(place: Place) -> None:
+    with PrivateRedis() as other:
+        place.port = other.port
+        up = place.await_up()
+        assert f"no status page: port {other.port} is taken" in place.said()
+        assert stop(up) == 0
 
 
 def pids_of(folder: Path, title: str) -> list[int]:

@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 
+from subtokens.config.partners import Partner
 from subtokens.config.settings import Settings
 from subtokens.tasks.dintero.transport import open_transport
 from subtokens.tasks.fleet import Fleet
@@ -57,6 +58,25 @@ def claim(store, unlimited):
         return found
 
     return claim
+
+
+@pytest.fixture
+def fleet_of(settings, redis, clock):
+    """Makes fleets of several partners that call nobody, such as T11200000 of 112."""
+
+    def fleet_of(number, redis=redis):
+        values = {
+            "id": f"T{number:03}00000",
+            "client_id": "sandbox-client-id",
+            "client_secret": "CANARY-client-secret",
+            "base_url": "http://127.0.0.1:1/v1",
+            "rate_limit": 50,
+            "token_kind": "exchange",
+            "audience": "partner",
+        }
+        return Fleet(settings, Partner.model_validate(values), redis, None, clock)
+
+    return fleet_of
 
 
 @pytest.fixture

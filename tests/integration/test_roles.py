@@ -26,6 +26,7 @@ from subtokens.tasks.tokens.tickets import Tickets
 from subtokens.workers.cli.explain import account_facts
 from subtokens.workers.cli.key_status import key_status
 from subtokens.workers.cli.rows import account_rows
+from subtokens.workers.monitor.kept import kept_metrics, last_day, quarantined
 from subtokens.workers.private_redis import PrivateRedis
 
 MINE, OTHERS = PartnerKeys("subtokens", "T11200000"), PartnerKeys("subtokens", "T11300000")
@@ -164,6 +165,9 @@ def test_each_role_of_the_store_does_its_work(users: dict[Role, str], is_old: bo
         async with AsyncRedis.from_url(users["operator"]) as one:
             store = store_of(one)
             assert (await fleet_status(store, 10.0)).enrolled == 2
+            assert (await kept_metrics(store))["exchange:ok:first"] == 2
+            assert [row.enrolled for row in await last_day(store)] == [2]
+            assert await quarantined(store) == []
             assert (await key_status(store)).records.by_key == {"k1": 2}
             assert (await account_facts(store, "T11200001")).condition == "fresh"
             assert [row.account_id for row in await account_rows(store)] == accounts

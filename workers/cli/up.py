@@ -13,8 +13,11 @@ def up(
     workers: Annotated[
         int, typer.Option(min=1, max=64, help="workers for exchanges, of two processes each")
     ] = 1,
+    monitor_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="of the status page on loopback; 0: none")
+    ] = 9112,
 ) -> None:
-    """Run Redis, workers and beat here until Ctrl-C.
+    """Run Redis, workers, beat and monitor here until Ctrl-C.
 
     What dies is started again. Redis is not started where SUBTOKENS_STORE_URL and
     SUBTOKENS_BROKER_URL name others.
@@ -23,4 +26,4 @@ def up(
     """
     from ..up import run_up
 
-    raise typer.Exit(run_up(data_folder, workers))
+    raise typer.Exit(run_up(data_folder, workers, monitor_port))

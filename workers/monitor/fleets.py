@@ -3,8 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -18,8 +19,10 @@ from ...tasks.tokens.forecast import Forecast
 from ...tasks.tokens.runs import RunSummary
 from ...tasks.tokens.status import FleetStatus, fleet_status
 from ...tasks.tokens.store import text_of
+from .kept import Row, kept_metrics, last_day, quarantined
 
 KEPT_SECONDS = 1.0
+HISTORY_KEPT_SECONDS = 30.0
 DEADLINE_SECONDS = 5.0
 SWEPT_WITHIN_SECONDS = 10.0
 _FORECAST_KEPT_SECONDS = 60.0
@@ -47,6 +50,8 @@ class Seen:
     status: FleetStatus | None = None
     forecast: Forecast | None = None
     runs: tuple[RunSummary, ...] = ()
+    quarantined: Sequence[Mapping[str, Any]] = ()  # a few of them, named
+    metrics: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def why_not_ready(self, now: float) -> str:
         """What keeps this fleet from being looked after, in words; empty if nothing does."""
@@ -67,6 +72,7 @@ class Seen:
             "status": self.status and self.status.as_dict(),
             "forecast": self.forecast and self.forecast.as_dict(),
             "runs": [run.as_dict() for run in self.runs],
+            "quarantined": list(self.quarantined),
         }
 
 
@@ -78,7 +84,8 @@ class Fleets:
         self._fleets = fleets
         self._lock = threading.Lock()
         self._seen: tuple[Seen, ...] = ()
-        self._read_at = float("-inf")
+        self._read_at = self._history_read_at = float("-inf")
+        self._history: dict[str, list[Row]] = {}
         self._forecasts: dict[str, tuple[float, Forecast | None]] = {}
         self._marks: dict[str, FleetStatus] = {}
         self._troubles: dict[str, str] = {}
@@ -90,6 +97,23 @@ class Fleets:
                 self._seen = self._caller.call(self._read())
                 self._read_at = time.monotonic()
             return self._seen
+
+    def history(self) -> dict[str, list[Row]]:
+        """Every partner's last day, as it was half a minute ago at most."""
+        with self._lock:
+            if time.monotonic() - self._history_read_at >= HISTORY_KEPT_SECONDS:
+                self._history = self._caller.call(self._read_history())
+                self._history_read_at = time.monotonic()
+            return self._history
+
+    async def _read_history(self) -> dict[str, list[Row]]:
+        ends_at = asyncio.get_running_loop().time() + DEADLINE_SECONDS
+        history: dict[str, list[Row]] = {}
+        for fleet in self._fleets:
+            with suppress(RedisError, TimeoutError):  # status.json tells of it
+                async with asyncio.timeout_at(ends_at):
+                    history[fleet.partner.partner_id] = await last_day(fleet.store)
+        return history
 
     async def _read(self) -> tuple[Seen, ...]:
         ends_at = asyncio.get_running_loop().time() + DEADLINE_SECONDS
@@ -119,7 +143,9 @@ class Fleets:
         self._marks[partner_id] = never_falling(self._marks.get(partner_id), status)
         _, forecast = self._forecasts.get(partner_id, (0, None))
         runs = await _runs(fleet) if status.open_runs else ()
-        return Seen(partner_id, "", self._marks[partner_id], forecast, runs)
+        named = await quarantined(fleet.store) if status.quarantined else ()
+        metrics = await kept_metrics(fleet.store)
+        return Seen(partner_id, "", self._marks[partner_id], forecast, runs, named, metrics)
 
     def _stale_forecasts(self) -> set[str]:
         """Whose forecast is to be made anew: a few of the oldest, so that each look is short."""

@@ -1,16 +1,25 @@
 """The fleets as Prometheus has it: gauges, counters, and a bounded number of series a partner."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate, product
 from typing import Any, NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from ...tasks.dintero.errors import Blame
 from ...tasks.tokens.forecast import Forecast
+from ...tasks.tokens.lanes import LANES
+from ...tasks.tokens.metrics import BOUNDS_SECONDS
 from ...tasks.tokens.status import FleetStatus
 from .fleets import Fleets, Seen
+from .kept import ATTEMPTS, BUCKETS, CALLS, FAILURES, REJECTIONS
 
 # Whoever else is in quarantine is there for "other": what the store says must make no series.
 REASONS = (*(f"refused_{status}" for status in (400, 401, 403, 404, 409, 410, 422)), "other")
@@ -64,11 +73,9 @@ GAUGES = (
     Family("last_discovery_timestamp_seconds", "Last listing; 0: never.", "last_discovery_at"),
     Family("open_runs", "Runs that somebody waits for.", "open_runs"),
     Family("workers_alive", "Worker processes that looked within a minute.", "workers_alive"),
+    Family("beats_alive", "Beats that sent a sweep within a minute.", "beats_alive"),
 )
 COUNTERS = (
-    Family("first_exchanges", "Accounts' first tokens.", "exchanged"),
-    Family("renewals", "Tokens that followed.", "renewed"),
-    Family("failures", "Attempts that brought no token.", "failed"),
     Family("lapses", "Tokens that ended before the next was there.", "lapses"),
     Family("uncovered_account_seconds", "Without a token after a first one.", "uncovered_seconds"),
     Family("onboarding_account_seconds", "Enrolment to first token.", "onboarding_seconds"),
@@ -98,6 +105,11 @@ class FleetCollector(Collector):
         for name, about, figure in _FORECAST:
             told = ((one, figure(one.forecast)) for one, _ in known)
             yield _filled(GaugeMetricFamily, Family(f"forecast_{name}", about, ""), told)
+        kept = {one.partner_id: one.metrics for one, _ in known}
+        for counted in _COUNTED:
+            yield counted.told(kept)
+        for timed in _TIMED:
+            yield timed.told(kept)
 
 
 _FORECAST: tuple[tuple[str, str, Callable[[Forecast | None], float]], ...] = (
@@ -111,6 +123,93 @@ _FORECAST: tuple[tuple[str, str, Callable[[Forecast | None], float]], ...] = (
         "fits",
         "1 if the rate limit allows for them, or they are unknown.",
         lambda coming: coming is None or coming.fits,
+    ),
+)
+
+
+class Counted(NamedTuple):
+    """A counter by labels, out of what worker processes and scripts have counted."""
+
+    name: str
+    help: str
+    labels: Sequence[str]
+    sources: Mapping[tuple[str, ...], Sequence[str]]  # labels to what is added up
+
+    def told(self, kept: Mapping[str, Mapping[str, int]]) -> Metric:
+        """The counter of these partners."""
+        name, labels = f"subtokens_{self.name}", ["partner", *self.labels]
+        metric = CounterMetricFamily(name, self.help, labels=labels)
+        for (partner_id, counts), (values, names) in product(kept.items(), self.sources.items()):
+            total = sum(counts.get(name, 0) for name in names)
+            metric.add_metric([partner_id, *values], total)
+        return metric
+
+
+class Timed(NamedTuple):
+    """A histogram by labels, of the same source."""
+
+    name: str
+    help: str
+    labels: Sequence[str]
+    sources: Mapping[tuple[str, ...], Sequence[str]]
+
+    def told(self, kept: Mapping[str, Mapping[str, int]]) -> Metric:
+        """The histogram of these partners."""
+        name, labels = f"subtokens_{self.name}", ["partner", *self.labels]
+        metric = HistogramMetricFamily(name, self.help, labels=labels)
+        for (partner_id, counts), (values, names) in product(kept.items(), self.sources.items()):
+            in_each = [sum(counts.get(f"{name}:{i}", 0) for name in names) for i in BUCKETS]
+            told = list(zip(_BOUNDS, map(float, accumulate(in_each)), strict=True))
+            seconds = sum(counts.get(f"{name}:us", 0) for name in names) / 1e6
+            metric.add_metric([partner_id, *values], told, seconds)
+        return metric
+
+
+_BOUNDS = (*(str(bound) for bound in BOUNDS_SECONDS), "+Inf")
+_COUNTED = (
+    *(
+        Counted(
+            f"{kind}s",
+            about,
+            ("outcome", "attempt"),
+            {(a, b): [f"{kind}:{a}:{b}"] for a, b in ATTEMPTS},
+        )
+        for kind, about in (
+            ("exchange", "Attempts at accounts' first tokens."),
+            ("renewal", "Attempts at tokens that follow."),
+        )
+    ),
+    Counted(
+        "calls",
+        "Calls to Dintero.",
+        ("call", "outcome"),
+        {
+            (call, outcome): [f"call:{call}:{outcome}:{i}" for i in BUCKETS]
+            for call, outcome in product(CALLS, ("ok", *FAILURES))
+        },
+    ),
+    Counted(
+        "rejections",
+        "Tokens that readers report as refused.",
+        ("outcome",),
+        {(outcome.replace(" ", "_"),): [f"rejection:{outcome}"] for outcome in REJECTIONS},
+    ),
+)
+_TIMED = (
+    Timed(
+        "call_seconds",
+        "How long calls to Dintero take.",
+        ("call", "outcome"),
+        {
+            (call, label): [f"call:{call}:{outcome}" for outcome in outcomes]
+            for call, (label, outcomes) in product(CALLS, (("ok", ("ok",)), ("failed", FAILURES)))
+        },
+    ),
+    Timed(
+        "limiter_wait_seconds",
+        "How long calls, and workers that got no permit, wait for the rate limit.",
+        ("lane",),
+        {(f"{lane}",): [f"wait:{lane}"] for lane in LANES},
     ),
 )
 

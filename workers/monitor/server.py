@@ -21,6 +21,7 @@ from .fleets import Fleets
 from .metrics import FleetCollector
 
 _PAGE = Path(__file__).with_name("page.html")
+_STOPPED_WITHIN_SECONDS = 0.1
 _TEXT = "text/plain; charset=utf-8"
 _SECURITY = {
     "Cache-Control": "no-store",
@@ -52,6 +53,7 @@ class Pages:
             "/healthz": lambda _: Answer(b"alive\n"),
             "/readyz": self._ready,
             "/status.json": self._status,
+            "/history.json": self._history,
         }
 
     def answer(self, path: str, accept: str) -> Answer:
@@ -75,6 +77,9 @@ class Pages:
         partners = [seen.as_dict() for seen in self._fleets.seen()]
         told = {"told_at": time.time(), "partners": partners}
         return Answer(json.dumps(told).encode(), "application/json")
+
+    def _history(self, _: str) -> Answer:
+        return Answer(json.dumps(self._fleets.history()).encode(), "application/json")
 
 
 def page_answer(page: str) -> Answer:
@@ -144,7 +149,9 @@ class Monitor:
 
     def __init__(self, fleets: Fleets, host: str, port: int) -> None:
         self._server = _Server(host, port, Pages(fleets))
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_STOPPED_WITHIN_SECONDS,), daemon=True
+        )
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._server.server_address[1]}"
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +16,7 @@ from dotenv import dotenv_values
 
 from ...config.queues import RENEWER_QUEUES, WORKER_QUEUES
 from ...config.settings import Settings, load
+from ..private_redis import is_free
 from .folder import DataFolder
 from .keeper import Keeper, say
 from .redis import KeptRedis
@@ -40,7 +42,7 @@ class Stops:
         self.count += 1
 
 
-def run_up(data_folder: Path, workers: int) -> int:
+def run_up(data_folder: Path, workers: int, monitor_port: int) -> int:
     """Run all until stopped. Raises InputError, SettingsError, FolderInUseError and the like."""
     began_at, stops = time.monotonic(), Stops()
     with DataFolder(data_folder) as folder, ExitStack() as stack:
@@ -57,10 +59,12 @@ def run_up(data_folder: Path, workers: int) -> int:
         if redis:
             redis.await_answer(servers[0], lambda: stops.count > 0)
         crew = list(_crew(environment, workers))
+        monitors = list(_monitor(environment, monitor_port))
+        stack.callback(_stop, monitors, GRACE_SECONDS, stops)
         stack.callback(_stop, crew, GRACE_SECONDS, stops)
         is_announced = False
         while not stops.count:
-            for keeper in [*servers, *crew]:
+            for keeper in [*servers, *crew, *monitors]:
                 keeper.look()
             if not is_announced and _are_ready(Path(environment[_HEALTH]), len(crew)):
                 _announce(folder, time.monotonic() - began_at)
@@ -111,6 +115,18 @@ def _crew(environment: Mapping[str, str], workers: int) -> Iterable[Keeper]:
     for number in range(1, workers + 1):
         yield worker(f"worker{number}", WORKER_QUEUES)
     yield Keeper("beat", [*celery, "beat", "--loglevel=INFO"], environment)
+
+
+def _monitor(environment: Mapping[str, str], port: int) -> Iterable[Keeper]:
+    if not port:
+        return
+    if find_spec("prometheus_client") is None:
+        say("up", "no status page, which needs an extra: pip install 'subtokens[cli,metrics]'")
+    elif not is_free(port):
+        say("up", f"no status page: port {port} is taken; name another by --monitor-port")
+    else:
+        command = [sys.executable, "-m", "subtokens.workers.cli", "monitor", f"--port={port}"]
+        yield Keeper("monitor", command, environment)
 
 
 def _are_ready(health: Path, count: int) -> bool:

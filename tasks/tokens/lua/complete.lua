@@ -11,21 +11,24 @@ for i = 2, #ARGV, 6 do
     redis.call('HDEL', CLAIMS, account)
     redis.call('ZADD', DUE, 'XX', ARGV[i + 4], account)
     leave_quarantine(account, now)
+    local attempt = redis.call('SREM', FAILING, account) == 1 and 'retry' or 'first'
     if redis.call('HDEL', key, 'is_recovering') == 1 then
       emit('account.recovered', 'account', account)
     end
     if sealed == '' then
+      measure('renewal', 'unchanged', attempt)
       note_attempt(account, now, 'unchanged')
     else
       local covered_until = tonumber(redis.call('ZSCORE', EXPIRY, account)) or now
       count_gap(covered_until, now)
       count(covered_until < 0 and 'exchanged' or 'renewed', 1)
+      measure(covered_until < 0 and 'exchange' or 'renewal', 'ok', attempt)
       if expires_at > now then redis.call('SET', TOKEN .. account, sealed, 'PX', expires_at - now) end
       redis.call('ZADD', EXPIRY, math.max(expires_at, now), account)
       redis.call('HSET', key, 'generation', generation, 'fingerprint', ARGV[i + 5])
       note_attempt(account, now, 'exchanged')
     end
-    if redis.call('SREM', FAILING, account) == 1 then
+    if attempt == 'retry' then
       redis.call('HDEL', key, 'attempts', 'repeats', 'is_final', 'expires_at')
     end
     settle(account, now, nil)

@@ -12,7 +12,9 @@ for i = 2, #ARGV, 7 do
     failed = failed + 1
     redis.call('HDEL', CLAIMS, account)
     redis.call('ZADD', DUE, 'XX', in_lane_of(score, due_at), account)
-    redis.call('SADD', FAILING, account)
+    local attempt = redis.call('SADD', FAILING, account) == 1 and 'first' or 'retry'
+    local had_token = redis.call('HEXISTS', key, 'generation') == 1
+    measure(had_token and 'renewal' or 'exchange', ARGV[i + 5] == '1' and 'refused' or 'failed', attempt)
     add(key, 'attempts', 1)
     redis.call('HSET', key, 'repeats', ARGV[i + 4], 'is_final', ARGV[i + 5])
     note_attempt(account, now, reason)

@@ -1,6 +1,7 @@
 -- ARGV: now, name for new tickets, accounts per ticket, most tickets, lapse ms of a renewal's and
 -- of another's, longest follow-up ms, '1' for a sweep, lease of the discovery in ms or 0, holder, ids of its keys,
--- ms after which a silent worker counts as gone, the epoch that the holder remembers or ''
+-- ms after which a silent worker counts as gone, the epoch that the holder remembers or '',
+-- the beat that sent the sweep or ''
 -- One look at what is to be done. Registers the tickets that the due accounts of each lane lack,
 -- and returns {renew tickets, exchange tickets, follow-up ms, '1' to discover, rejections that are
 -- held back, {run whose next wave may be due, …}, {worker, 'seen-at key-ids', …},
@@ -9,6 +10,7 @@
 -- it going.
 local now, name, per_ticket = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local most, longest = tonumber(ARGV[4]), tonumber(ARGV[7])
+local HISTORY_SLOT_MS, HISTORY_ROWS = 600000, 145
 local number, probe_in = 0, probe_due_in(now)
 
 local function top_up(lane, tickets, lapse)
@@ -74,6 +76,33 @@ local function tell_keys(holder, key_ids, silent)
   return redis.call('HGETALL', WORKERS)
 end
 
+local function tell_beat(beat, silent)
+  if beat ~= '' then redis.call('HSET', BEATS, beat, string.format('%.0f', now)) end
+  local kept = redis.call('HGETALL', BEATS)
+  for i = 1, #kept, 2 do
+    if (tonumber(kept[i + 1]) or 0) + silent < now then redis.call('HDEL', BEATS, kept[i]) end
+  end
+end
+
+-- A row of the fleet's totals for each ten minutes, and how many at most were without a token at
+-- once in the ten before; the first sweep of the next ten writes it.
+local function keep_history()
+  local slot, uncovered = math.floor(now / HISTORY_SLOT_MS), redis.call('ZCOUNT', EXPIRY, 0, now)
+  local kept = redis.call('HMGET', FLEET, 'history_slot', 'most_uncovered')
+  local most = math.max(uncovered, tonumber(kept[2]) or 0)
+  if tonumber(kept[1]) == slot then
+    if most > (tonumber(kept[2]) or 0) then redis.call('HSET', FLEET, 'most_uncovered', most) end
+    return
+  end
+  local row = { 'at', string.format('%.0f', now), 'enrolled', redis.call('ZCARD', DUE),
+    'most_uncovered', most }
+  for _, total in ipairs({ 'exchanged', 'renewed', 'failed', 'uncovered_ms' }) do
+    row[#row + 1], row[#row + 2] = total, redis.call('HGET', FLEET, total) or 0
+  end
+  redis.call('XADD', HISTORY, 'MAXLEN', HISTORY_ROWS, '*', unpack(row))
+  redis.call('HSET', FLEET, 'history_slot', slot, 'most_uncovered', uncovered)
+end
+
 -- The epoch names this data. Who remembers another has seen the data lost; the first one says so.
 local function compare_epochs(remembered)
   redis.call('SET', EPOCH, name, 'NX')
@@ -95,6 +124,8 @@ local discover, lease = '0', tonumber(ARGV[9])
 if ARGV[8] == '1' then
   redis.call('HSET', FLEET, 'swept_at', now)
   tell_who_expired()
+  tell_beat(ARGV[14], tonumber(ARGV[12]))
+  keep_history()
   local due_at = tonumber(redis.call('HGET', FLEET, 'discovery_due_at')) or 0
   if lease > 0 and due_at <= now then
     redis.call('HSET', FLEET, 'discovery_due_at', now + lease)
@@ -103,5 +134,6 @@ if ARGV[8] == '1' then
 end
 local waves = redis.call('ZRANGE', WAVES, '-inf', now, 'BYSCORE', 'LIMIT', 0, 20)
 local workers = tell_keys(ARGV[10], ARGV[11], tonumber(ARGV[12]))
+write_counts()
 return { renew, exchange, delay, discover, held_back, waves, workers, epoch, is_lost,
   unpack(ripe_runs(now)) }

@@ -3,8 +3,9 @@ local DUE, EXPIRY, CLAIMS, GENERATION, LIMITER = KEYS[1], KEYS[2], KEYS[3], KEYS
 local RUNS, RENEW_TICKETS, EXCHANGE_TICKETS, FOLLOW_UP = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local FORGOTTEN, ABSENT, FAILING, QUARANTINE, FLEET = KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
 local REJECTIONS, EVENTS, WAVES, PARTNER, PARTNER_LOCK = KEYS[15], KEYS[16], KEYS[17], KEYS[18], KEYS[19]
-local WORKERS, CIRCUIT, EPOCH = KEYS[20], KEYS[21], KEYS[22]
-local TOKEN, STATE, RUN = KEYS[23], KEYS[24], KEYS[25] -- prefixes; an id follows
+local WORKERS, CIRCUIT, EPOCH, METRICS, HISTORY = KEYS[20], KEYS[21], KEYS[22], KEYS[23], KEYS[24]
+local BEATS = KEYS[25]
+local TOKEN, STATE, RUN = KEYS[26], KEYS[27], KEYS[28] -- prefixes; an id follows
 
 local RUN_KEPT_MS = 48 * 3600 * 1000
 local ATTEMPTS_KEPT = '^%S+ ?%S*' -- of the history, before the newest
@@ -66,9 +67,14 @@ local function claimed_score(account, generation)
   return nil
 end
 
-local counted = {} -- what this script adds to the fleet's totals
+local counted, measured = {}, {} -- what this script adds to the fleet's totals, and to its metrics
 
 local function count(total, by) counted[total] = (counted[total] or 0) + by end
+
+local function measure(...)
+  local name = table.concat({ ... }, ':')
+  measured[name] = (measured[name] or 0) + 1
+end
 
 -- What stands there instead of a number is overwritten.
 local function add(key, field, by)
@@ -78,6 +84,7 @@ end
 
 local function write_counts()
   for total, by in pairs(counted) do add(FLEET, total, by) end
+  for name, by in pairs(measured) do add(METRICS, name, by) end
 end
 
 local function emit(event, ...)
@@ -224,7 +231,7 @@ end
 -- A report that Dintero refused the token of that generation. The account is due at once, if that
 -- is still its token, no more than once a minute; the token stays until another replaces it. Where
 -- more than a twentieth of the fleet is rejected within an hour, the fault is not the tokens'.
-local function reject(account, generation, now)
+local function judge_rejection(account, generation, now)
   local kept = redis.pcall('HMGET', STATE .. account, 'generation', 'rejected_at', 'attempts')
   if kept.err or kept[1] ~= generation then return 'late' end
   if (tonumber(kept[2]) or 0) + REJECTED_AGAIN_MS > now then return 'known' end
@@ -241,6 +248,12 @@ local function reject(account, generation, now)
     redis.call('ZADD', DUE, 'XX', now, account)
   end
   return 'accepted'
+end
+
+local function reject(account, generation, now)
+  local outcome = judge_rejection(account, generation, now)
+  measure('rejection', outcome)
+  return outcome
 end
 
 -- What is further ahead than any pause is not to be waited for: garbage, or a clock was set back.

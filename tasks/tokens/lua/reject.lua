@@ -1,2 +1,4 @@
 -- ARGV: now, account, generation   Returns 'accepted', 'late', 'known' or 'held back'.
-return reject(ARGV[2], ARGV[3], tonumber(ARGV[1]))
+local outcome = reject(ARGV[2], ARGV[3], tonumber(ARGV[1]))
+write_counts()
+return outcome
