@@ -75,7 +75,7 @@ class Fleet:
             partner,
             self.client,
             self.store,
-            Limiter(self.store.scripts, self.rate, self.store.holder, "first", clock),
+            Limiter(self.store.scripts, self.rate, self.store.holder, "first", clock, self.metrics),
             self.circuit,
             call_timeout_seconds=settings.call_timeout_seconds,
         )

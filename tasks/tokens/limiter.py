@@ -75,7 +75,8 @@ class Limiter:
         self._scripts = scripts
         self._rate = rate
         self._holder = holder
-        self._lane: Lane = lane
+        self._lane = lane
+        self._counted_as: Lane = "renew" if lane == "first" else lane
         self._clock = clock
         self.metrics = metrics or Metrics(scripts)
         self._waiting: list[asyncio.Future[float]] = []
@@ -91,7 +92,7 @@ class Limiter:
             if self._asking is None or self._asking.done():
                 self._asking = asyncio.create_task(self._ask())
             if await keep_appointment(await future):
-                self.metrics.note_wait(self._lane, loop.time() - asked_at)
+                self.metrics.note_wait(self._counted_as, loop.time() - asked_at)
                 return
 
     async def pause(self, seconds: float, reason: str) -> None:
