@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from subtokens.workers.processes import Child
@@ -50,6 +51,7 @@ def start_monitor(site: Site) -> Child:
     )
 
 
+@pytest.mark.faults  # it waits until nobody swept for a while
 def test_a_monitor_sees_renewals_rise_and_says_so_when_nobody_sweeps_any_more(
     new_site: Callable[..., Site],
 ) -> None:

@@ -35,6 +35,7 @@ def calls_at(work_off, push_to_next, clock):
     return calls_at
 
 
+@pytest.mark.faults  # of weeks, call by call
 async def test_a_refused_account_is_called_at_ever_wider_spacing_and_then_once_a_day(
     fleet_at, calls_at
 ):

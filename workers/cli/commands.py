@@ -14,7 +14,7 @@ from .doctor import doctor
 from .ensure import ensure
 from .events import SHOWN_EVENTS
 from .exchange import exchange
-from .exit_codes import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, NO_REDIS
+from .exit_codes import BAD_INPUT, EXIT_CODES, FAILED, NO_REDIS
 from .keys import keys
 from .monitor import monitor
 from .show import explain, token
@@ -91,8 +91,6 @@ def run() -> None:
         _stop("a word that was given is not UTF-8 text", BAD_INPUT)
     except SubtokensError as error:
         _stop(str(error), FAILED)
-    except KeyboardInterrupt:
-        raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         _stop_of_redis(error)
         raise
