@@ -17,12 +17,15 @@ from report import Cell, Report
 CELERY = ("celery", "worker", "--without-gossip", "--without-mingle", "-l", "WARNING")
 
 
+SLOW_ACCOUNTS, SLOW_WAITING_ACCOUNTS = 2_000, 600
+
+
 @dataclass(frozen=True)
 class Contestant:
     name: str
     drives: str
     worker: Sequence[str] = ()
-    accounts: int = 2_000  # of those that are slow: enough to time, few enough to wait for
+    accounts: int = SLOW_ACCOUNTS  # of those that are slow: enough to time, few enough to wait for
 
 
 def celery(name: str, *options: str) -> Contestant:
@@ -62,6 +65,8 @@ class Figures:
 
 def measure(contestant: Contestant, latency_seconds: float, token_kind: str) -> Figures:
     accounts = contestant.accounts
+    if latency_seconds and accounts == SLOW_ACCOUNTS:
+        accounts = SLOW_WAITING_ACCOUNTS
     settings = {"concurrency": 400, "batch_size": 100, "token_kind": token_kind}
     with Place(accounts, latency_seconds, **settings) as place:
         worker = place.start("worker", *contestant.worker) if contestant.worker else None

@@ -163,6 +163,7 @@ def page() -> str:
         "Of several figures that a bar is about, the worst is told.",
         bars.strip(),
         *(section.strip() for section in sections),
+        (ROOT / "benchmarks" / "profile.md").read_text().strip(),
     ]
     return "\n\n".join(told) + "\n"
 

@@ -13,6 +13,7 @@ from .metrics import Metrics
 from .scripts import Scripts
 
 LATENESS_SECONDS = 0.1  # a permit missed by more is dropped, as sent late it would bunch up
+_EARLY_SECONDS = 0.001  # a timer costs a tenth of an exchange, and nobody is harmed by so little
 _LINGER_SECONDS = 0.002
 DEFAULT_PAUSE_SECONDS = 1.0  # after a 429 that does not say
 
@@ -135,9 +136,9 @@ class Limiter:
 
 
 async def keep_appointment(instant: float) -> bool:
-    """Sleep until `instant` on the loop's clock; False if it is missed by too much to be used."""
+    """Sleep until `instant` on the loop's clock, nearly; False if it is missed by too much."""
     loop = asyncio.get_running_loop()
     delay = instant - loop.time()
-    if delay > 0:
+    if delay > _EARLY_SECONDS:
         await asyncio.sleep(delay)
     return loop.time() - instant <= LATENESS_SECONDS
