@@ -133,8 +133,9 @@ async def fleet_of(row, redis, environment):
         base_url = base_url.replace("http:", "https:")
     values = {k.removeprefix("SUBTOKENS_").lower(): v for k, v in environment.items()}
     kind = "account" if row.call == "account token" else "exchange"
+    times = SHORT_TIMES if row.answer == "no answer in time" else {}
     settings = Settings(
-        **(values | SHORT_TIMES | {"base_url": base_url, "rate_limit": 10_000, "token_kind": kind})
+        **(values | times | {"base_url": base_url, "rate_limit": 10_000, "token_kind": kind})
     )
     transport = open_transport(settings.concurrency)
     try:
