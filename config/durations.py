@@ -6,6 +6,7 @@ from datetime import timedelta
 from .errors import InputError
 
 Duration = float | timedelta | str
+LONGEST_TIMEOUT_SECONDS = 86_400  # of a step and its run
 
 _TEXT = re.compile(
     r"(?=[0-9])" + r" ?".join(rf"(?:([0-9]+(?:\.[0-9]+)?){unit})?" for unit in ("d", "h", "m", "s"))

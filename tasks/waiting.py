@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
+from ..config.durations import LONGEST_TIMEOUT_SECONDS
 from ..config.errors import InputError, SubtokensError
 from ..config.ids import checked_run_id
 from ..config.logs import log
@@ -27,7 +28,6 @@ from .runtime import runtime
 from .tokens.runs import RunSummary
 from .tokens.selection import Selection
 
-LONGEST_TIMEOUT_SECONDS = 86_400
 # A store that is away for so long fails the step; until then it asks again, and nothing is lost.
 _OUTAGE_SECONDS, _ASK_AGAIN_SECONDS = 30.0, 0.5
 NOBODY_ENROLLED = "no account is enrolled: discover or import some first"

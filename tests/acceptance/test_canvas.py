@@ -26,7 +26,7 @@ from .conftest import (
 pytestmark = [
     pytest.mark.usefixtures("app"),
     # What Celery 5.6 still calls to note a chord's size, redis 8 would have called otherwise.
-    pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),  # by Celery
 ]
 INACTIVE = account_ids(391, 10)
 

@@ -28,7 +28,7 @@ from .test_canvas import alone, get, step
 
 pytestmark = [
     pytest.mark.usefixtures("app"),
-    pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),  # by Celery
 ]
 HOUR = 3600
 ACCOUNTS, INACTIVE = account_ids(1, 200), account_ids(191, 10)

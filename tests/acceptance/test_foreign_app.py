@@ -25,6 +25,7 @@ from .conftest import (
 )
 
 # What Celery 5.6 still calls to note a chord's size, redis 8 would have called otherwise.
+# By Celery, for a chord.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
 
 USERAPP = """

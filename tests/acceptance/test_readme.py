@@ -16,6 +16,7 @@ ROOT = Path(subtokens.__file__).resolve().parent
 README = (ROOT / "README.md").read_text()
 GETTING_STARTED = (ROOT / "docs" / "getting-started.md").read_text()
 
+# By Celery, for a chord.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
 
 

@@ -33,7 +33,7 @@ from .test_canvas import step
 
 pytestmark = [
     pytest.mark.kills,
-    pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),  # by Celery
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc"),
 ]
 ACCOUNTS = account_ids(1, 300)

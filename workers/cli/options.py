@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-LONGEST_TIMEOUT_SECONDS = 86_400
+from ...config.durations import LONGEST_TIMEOUT_SECONDS
+
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
 OneAccount = Annotated[str, typer.Argument(help="an id such as T11200001")]
 AccountFile = Annotated[Path | None, typer.Option(help="CSV, or one id a line; - reads stdin")]
