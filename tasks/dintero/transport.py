@@ -123,6 +123,8 @@ class _Lookup:
         self.addresses = asyncio.ensure_future(
             loop.getaddrinfo(host, port, type=SOCK_STREAM, proto=IPPROTO_TCP)
         )
+        # All that asked may have given up by then: asyncio would log a failure nobody looked at.
+        self.addresses.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     @property
     def is_stale(self) -> bool:

@@ -1,6 +1,7 @@
 """The transport: connections are kept, and no answer reaches a request that is not its own."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -187,6 +188,32 @@ async def test_calls_at_once_look_the_name_up_once_and_a_failure_is_not_kept(
             )
             assert {str(one) for one in failures} == {"Name or service not known"}
             assert len(looked_up) == expected
+
+
+async def test_a_lookup_that_fails_when_nobody_waits_any_more_is_no_error_in_the_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, failed, told = asyncio.get_running_loop(), asyncio.Event(), []
+
+    async def getaddrinfo(*_: object, **__: object) -> list[object]:
+        try:
+            await asyncio.sleep(0.05)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        finally:
+            failed.set()
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    loop.set_exception_handler(lambda _loop, context: told.append(context["message"]))
+    timeout = {"timeout": {"connect": 0.01}}
+    request = httpx.Request("GET", "http://nowhere.invalid/", extensions=timeout)
+    async with open_transport(1) as transport:
+        with pytest.raises(httpx.ConnectTimeout):
+            await transport.handle_async_request(request)
+        await failed.wait()
+        await asyncio.sleep(0)
+    del transport
+    gc.collect()
+    assert told == []
 
 
 async def test_what_hangs_while_it_connects_ends_in_time() -> None:
