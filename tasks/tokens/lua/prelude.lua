@@ -179,10 +179,13 @@ local function end_if_settled(run, now)
   end
 end
 
+local is_kept_for_long = {} -- by the keys of runs' sets
+
 local function file_under(run, part, account)
   local key = RUN .. run .. ':' .. part
-  if redis.call('SADD', key, account) == 1 and redis.call('SCARD', key) == 1 then
-    redis.call('PEXPIRE', key, RUN_KEPT_MS)
+  if redis.call('SADD', key, account) == 1 and not is_kept_for_long[key] then
+    if redis.call('SCARD', key) == 1 then redis.call('PEXPIRE', key, RUN_KEPT_MS) end
+    is_kept_for_long[key] = true
   end
 end
 
