@@ -221,3 +221,34 @@ async def test_strangers_in_the_due_set_do_not_keep_the_accounts_from_their_turn
     assert await work_off(fleet) == 3
 
     assert set(await reader.get_many(ACCOUNTS)) == set(ACCOUNTS)
+
+
+@pytest.mark.parametrize("score", ["inf", "-inf", 1e300, -1e300, 1.8e15, -1.8e15])
+async def test_an_account_due_at_no_instant_at_all_comes_back_by_the_sweep_and_it_is_told_once(
+    fleet, reader, redis, work_off, clock, caplog, score
+):
+    clock.push(LIFETIME + 1)
+    await redis.zadd(fleet.store.keys.due, {A: score})
+    assert set(await complaints(fleet, reader)) <= {"get"}  # which includes a look
+
+    assert await work_off(fleet) == 3
+
+    assert set(await reader.get_many(ACCOUNTS)) == set(ACCOUNTS)
+    told = [r.msg for r in caplog.records if r.msg["event"] == "due.mended"]
+    assert [(one["partner_id"], one["count"]) for one in told] == [(reader.partner_id, 1)]
+    caplog.clear()
+    await fleet.tickets.look(is_sweep=True)
+    assert not caplog.records
+
+
+async def test_a_token_of_ten_years_is_due_at_an_instant_even_for_a_clock_that_lost_its_time(
+    fleet, redis, clock
+):
+    due = {A: int((clock() + 0.8 * 315_360_000) * 1000)}
+    await redis.zadd(fleet.store.keys.due, due)
+
+    await fleet.tickets.look(is_sweep=True)
+    clock.now = 0.0  # a machine without a battery, before it has heard of the time
+    await fleet.tickets.look(is_sweep=True)
+
+    assert await redis.zscore(fleet.store.keys.due, A) == due[A]
