@@ -5,6 +5,7 @@ import gc
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -166,6 +167,19 @@ async def test_a_connection_idle_for_too_long_is_not_used_again(
         monkeypatch.setattr(module, "KEEPALIVE_SECONDS", -1.0)
         assert await ask() == "200 b"
     assert server.connections == 2
+
+
+async def test_a_connection_is_given_up_before_a_server_that_closes_idle_ones_after_five_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    server = Server([answer("a")], [answer("b")], [answer("c")])
+    async with serving(server) as ask:
+        for now, expected, connections in [(0, "200 a", 1), (3.5, "200 b", 1), (8, "200 c", 2)]:
+            clock.now = now
+            assert await ask() == expected
+            assert server.connections == connections
 
 
 async def test_calls_at_once_look_the_name_up_once_and_a_failure_is_not_kept(
