@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from subtokens.config.queues import QUEUES
 from subtokens.config.settings import Settings
+from subtokens.tasks.dintero.errors import ThrottledError
 from subtokens.tasks.dintero.transport import open_transport
 from subtokens.tasks.fleet import Fleet
 from subtokens.tasks.tokens.circuit import CircuitOpenError
@@ -222,6 +223,41 @@ async def test_a_cancelled_stint_keeps_what_it_got_and_hands_back_the_rest(open_
         assert kept >= 1
         left = await fleet.store.claim(400, 60, fleet.rate, "exchange")
         assert len(left.accounts) == 400 - kept
+
+
+async def test_a_token_that_comes_beside_a_429_is_stored_at_once_and_not_when_the_pause_is_over(
+    open_fleet, monkeypatch
+):
+    async with open_fleet() as (fleet, _):
+        exchange, pause = fleet.exchanger.exchange, fleet.limiters["exchange"].pause
+        is_throttled, is_pausing = asyncio.Event(), asyncio.Event()
+
+        async def one_is_throttled(account_id, *arguments):
+            if not is_throttled.is_set():
+                is_throttled.set()
+                raise ThrottledError("exchange", "answered 429", retry_after_seconds=60)
+            await is_pausing.wait()
+            return await exchange(account_id, *arguments)
+
+        async def slow(*arguments):
+            is_pausing.set()
+            while stint.tally.exchanged + len(stint._records) == 0:
+                await asyncio.sleep(0.01)
+            await pause(*arguments)
+
+        monkeypatch.setattr(fleet.exchanger, "exchange", one_is_throttled)
+        monkeypatch.setattr(fleet.limiters["exchange"], "pause", slow)
+        stint, _ = stint_of(fleet, concurrency=2, batch_size=100)
+        work = asyncio.create_task(stint.run())
+        try:
+            async with asyncio.timeout(5):
+                while await fleet.store.redis.scard(fleet.store.keys.failing) == 0:
+                    await asyncio.sleep(0.01)
+            assert await with_token(fleet) >= 1
+            assert not work.done()
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
 
 
 async def test_a_stint_that_is_cancelled_while_it_claims_hands_back_what_redis_gave(
