@@ -13,6 +13,7 @@ local now, name, per_ticket = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local most, longest = tonumber(ARGV[4]), tonumber(ARGV[7])
 local HISTORY_SLOT_MS, HISTORY_ROWS = 600000, 145
 local LONGEST_LIFETIME_MS = 10 * 366 * 86400 * 1000 -- no answer's token lives longer
+local CLOCKS_DIFFER_MS = 60000 -- at most; one that differs by more was set wrong
 local number, probe_in = 0, probe_due_in(now)
 
 -- Due further ahead than any token lives: garbage, as infinity is. Without this, never again. A
@@ -29,6 +30,7 @@ end
 
 local function top_up(lane, tickets, lapse)
   redis.call('ZREMRANGEBYSCORE', tickets, '-inf', now)
+  redis.call('ZREMRANGEBYSCORE', tickets, now + lapse + CLOCKS_DIFFER_MS, '+inf')
   local due = due_count(lane, now)
   local wanted = math.min(most, math.ceil(due / per_ticket))
   if probe_in then wanted = lane == 'renew' and probe_in <= 0 and 1 or 0 end
@@ -142,7 +144,7 @@ if ARGV[8] == '1' then
   tell_beat(ARGV[14], tonumber(ARGV[12]))
   keep_history()
   local due_at = tonumber(redis.call('HGET', FLEET, 'discovery_due_at')) or 0
-  if lease > 0 and due_at <= now then
+  if lease > 0 and (due_at <= now or due_at > now + LONGEST_LIFETIME_MS) then
     redis.call('HSET', FLEET, 'discovery_due_at', now + lease)
     discover = '1'
   end
