@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from contextlib import suppress
+from unittest.mock import AsyncMock
 
 import pytest
 from celery import Celery
@@ -307,6 +308,19 @@ async def test_a_ticket_for_both_lanes_that_gives_way_while_it_claims_hands_back
         async with asyncio.timeout(10):
             while await fleet.store.redis.hlen(fleet.store.keys.claims):
                 await asyncio.sleep(0.01)
+
+
+async def test_what_is_wrong_with_one_partners_store_ends_no_work_for_another(
+    open_fleet, fleet_of, redis, monkeypatch
+):
+    app = Celery("two-partners", set_as_current=False)
+    broken = fleet_of(113)
+    monkeypatch.setattr(broken.exchanger.partner_token, "get", AsyncMock())
+    await redis.set(broken.store.keys.due, "somebody else's")
+    async with open_fleet(SandboxOptions(accounts=100, latency_seconds=0.05)) as (fleet, _):
+        await _work_on(fleet, [broken], app, "exchange")
+
+        assert await with_token(fleet) == 100
 
 
 async def test_a_cancellation_that_is_lost_on_the_way_is_heeded_all_the_same(
