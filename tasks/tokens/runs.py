@@ -142,13 +142,18 @@ class Runs:
         signed = self._sign(run_id, "message", message)
         await self._scripts.run("keep_message", run_id, signed, at_once)
 
-    async def next_wave(self, run_id: str) -> tuple[str, list[str]]:
-        """Take the accounts that may be sent now, and the message to send for each.
+    async def next_wave(
+        self, run_id: str, most: int, *, is_begun: bool = False
+    ) -> tuple[str, list[str]]:
+        """Take up to `most` accounts that may be sent now, and the message to send for each.
 
-        Raises SealError where that is none of ours.
+        `is_begun`: these belong to the wave of the call before. Raises SealError where the message
+        is none of ours.
         """
         lease_ms, now_ms = int(_WAVE_LEASE_SECONDS * 1000), self._store.now_ms()
-        message, *accounts = await self._scripts.run("next_wave", run_id, now_ms, lease_ms)
+        message, *accounts = await self._scripts.run(
+            "next_wave", run_id, now_ms, lease_ms, most, int(is_begun)
+        )
         taken = [account.decode() for account in accounts]
         return self._verified(run_id, "message", message) if taken else "", taken
 
