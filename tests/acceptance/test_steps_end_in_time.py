@@ -123,7 +123,7 @@ class Stage:
             eventually(lambda: "beat: Starting" in self.beat.said())
         eventually(lambda: not site.store.zcard(keys.runs), within=SEEN_SECONDS)
         tickets = [key for key in keys.for_scripts if key.endswith("_tickets")]
-        site.store.zadd(keys.due, dict.fromkeys(ACCOUNTS, 1e13), xx=True)
+        site.store.zadd(keys.due, dict.fromkeys(ACCOUNTS, 2e12), xx=True)
         held = [key for key in keys.for_scripts if key.endswith((":limiter", ":partner_lock"))]
         site.store.delete(keys.claims, *tickets, keys.failing, *held)
         for account in ACCOUNTS:
@@ -468,7 +468,7 @@ def dark_stage(
         ) as site,
     ):
         site.enrol(ACCOUNTS)
-        site.store.zadd(site.keys.due, dict.fromkeys(ACCOUNTS, 1e13))
+        site.store.zadd(site.keys.due, dict.fromkeys(ACCOUNTS, 2e12))
         yield Stage(site, has_beat=False), upstream
 
 
