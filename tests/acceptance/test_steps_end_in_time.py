@@ -414,7 +414,7 @@ def false_waves(site: Site, run_id: str, ended_at: float, meta: dict[str, Any]) 
     """What its counts say that is not so, as the user's tasks see it. The run has their name."""
     found = false_counts(site, run_id, ended_at, meta)
     kept = site.store.hget(site.keys.run(run_id), "message")
-    name = json.loads(kept)["args"][0]
+    name = json.loads(kept.split(b" ", 2)[2])["args"][0]  # behind its signature
     done, late = members(site, run_id, "done"), members(site, run_id, "open")
     failed = members(site, run_id, "failed:failed") | members(site, run_id, "failed:no_token")
     if false := done - ran(site, name):

@@ -81,6 +81,29 @@ async def test_calls_at_once_have_a_connection_each_and_no_more_than_are_allowed
     assert server.connections == 4
 
 
+async def test_calls_that_hang_at_one_server_keep_none_at_another_waiting() -> None:
+    hung, well = Server([3600.0], [3600.0]), Server([answer("a")])
+    listeners = [await asyncio.start_server(server, "127.0.0.1", 0) for server in (hung, well)]
+    ports = [listener.sockets[0].getsockname()[1] for listener in listeners]
+    async with open_transport(2) as transport:
+
+        async def ask(port: int) -> int:
+            request = httpx.Request("GET", f"http://127.0.0.1:{port}/")
+            return (await transport.handle_async_request(request)).status_code
+
+        hanging = [asyncio.create_task(ask(ports[0])) for _ in range(3)]
+        async with asyncio.timeout(5):
+            while len(hung.requests) < 2:
+                await asyncio.sleep(0.01)
+            assert await ask(ports[1]) == 200
+        assert hung.connections == 2
+        for call in hanging:
+            call.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+    for listener in listeners:
+        listener.close()
+
+
 @pytest.mark.parametrize("interim", ["100 Continue", "103 Early Hints"])
 async def test_an_interim_answer_is_passed_over(interim: str) -> None:
     early = f"HTTP/1.1 {interim}\r\nLink: </x>\r\n\r\n".encode()
