@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
-from .store import TokenStore, text_of
+from .store import TokenStore, number_of, text_of
 
 # From the sending of an ended run's step until it resumes, and from there until it has returned.
 # Short, as who holds one may be killed: the step is sent again, and a copy of it goes no further.
@@ -189,7 +189,7 @@ class Runs:
             for run in ripe:
                 pipe.hmget(self._keys.run(run.decode()), ["ended_at", "deadline_at"])
             kept = await pipe.execute()
-        ends = [min(int(instant) for instant in found if instant) for found in kept if found[1]]
+        ends = [min(number_of(instant) for instant in found if instant) for found in kept if found[1]]
         first, last = _KEPT_WAITING_SECONDS * 1000, _NOBODY_TAKES_IT_SECONDS * 1000
         return any(first <= now_ms - end_ms <= last for end_ms in ends)
 
