@@ -191,6 +191,7 @@ class Stint:
             self._spared.append((claimed.account_id, generation))
         except DinteroError as error:
             await self._judge(error, claimed, generation)
+        # Nothing was awaited since it was appended: each first one sets the timer for all.
         if len(self._records) + len(self._failures) >= self._pace.batch_size:
             self._flush_soon()
         elif len(self._records) + len(self._failures) == 1:
@@ -249,6 +250,9 @@ class Stint:
                 return
         if error.blame is Blame.CREDENTIAL:  # not ours, as others were served with it
             error = RefusedError(error.call, error.detail, status=error.status)
+        if isinstance(error, ThrottledError):
+            seconds = error.retry_after_seconds or DEFAULT_PAUSE_SECONDS
+            await self._limiter.pause(seconds, str(error))
         now_ms = self._store.now_ms()
         verdict = verdict_on(
             error,
@@ -279,9 +283,6 @@ class Stint:
             error=str(error),
             retry_in_seconds=round(verdict.delay_seconds, 1),
         )
-        if isinstance(error, ThrottledError):
-            seconds = error.retry_after_seconds or DEFAULT_PAUSE_SECONDS
-            await self._limiter.pause(seconds, str(error))
 
     def _call_ended(self, call: asyncio.Task[None]) -> None:
         claimed = self._calls.pop(call)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from contextlib import suppress
+from unittest.mock import AsyncMock
 
 import pytest
 from celery import Celery
@@ -11,6 +12,7 @@ from pydantic import SecretStr
 
 from subtokens.config.queues import QUEUES
 from subtokens.config.settings import Settings
+from subtokens.tasks.dintero.errors import ThrottledError
 from subtokens.tasks.dintero.transport import open_transport
 from subtokens.tasks.fleet import Fleet
 from subtokens.tasks.tokens.circuit import CircuitOpenError
@@ -289,6 +291,41 @@ async def test_a_cancelled_stint_keeps_what_it_got_and_hands_back_the_rest(open_
         assert len(left.accounts) == 400 - kept
 
 
+async def test_a_token_that_comes_beside_a_429_is_stored_at_once_and_not_when_the_pause_is_over(
+    open_fleet, monkeypatch
+):
+    async with open_fleet() as (fleet, _):
+        exchange, pause = fleet.exchanger.exchange, fleet.limiters["exchange"].pause
+        is_throttled, is_pausing = asyncio.Event(), asyncio.Event()
+
+        async def one_is_throttled(account_id, *arguments):
+            if not is_throttled.is_set():
+                is_throttled.set()
+                raise ThrottledError("exchange", "answered 429", retry_after_seconds=60)
+            await is_pausing.wait()
+            return await exchange(account_id, *arguments)
+
+        async def slow(*arguments):
+            is_pausing.set()
+            while stint.tally.exchanged + len(stint._records) == 0:
+                await asyncio.sleep(0.01)
+            await pause(*arguments)
+
+        monkeypatch.setattr(fleet.exchanger, "exchange", one_is_throttled)
+        monkeypatch.setattr(fleet.limiters["exchange"], "pause", slow)
+        stint, _ = stint_of(fleet, concurrency=2, batch_size=100)
+        work = asyncio.create_task(stint.run())
+        try:
+            async with asyncio.timeout(5):
+                while await fleet.store.redis.scard(fleet.store.keys.failing) == 0:
+                    await asyncio.sleep(0.01)
+            assert await with_token(fleet) >= 1
+            assert not work.done()
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+
 async def test_a_stint_that_is_cancelled_while_it_claims_hands_back_what_redis_gave(
     open_fleet, monkeypatch
 ):
@@ -336,6 +373,19 @@ async def test_a_ticket_for_both_lanes_that_gives_way_while_it_claims_hands_back
         async with asyncio.timeout(10):
             while await fleet.store.redis.hlen(fleet.store.keys.claims):
                 await asyncio.sleep(0.01)
+
+
+async def test_what_is_wrong_with_one_partners_store_ends_no_work_for_another(
+    open_fleet, fleet_of, redis, monkeypatch
+):
+    app = Celery("two-partners", set_as_current=False)
+    broken = fleet_of(113)
+    monkeypatch.setattr(broken.exchanger.partner_token, "get", AsyncMock())
+    await redis.set(broken.store.keys.due, "somebody else's")
+    async with open_fleet(SandboxOptions(accounts=100, latency_seconds=0.05)) as (fleet, _):
+        await _work_on(fleet, [broken], app, "exchange")
+
+        assert await with_token(fleet) == 100
 
 
 async def test_a_cancellation_that_is_lost_on_the_way_is_heeded_all_the_same(

@@ -241,9 +241,9 @@ end
 local function judge_rejection(account, generation, now)
   local kept = redis.pcall('HMGET', STATE .. account, 'generation', 'rejected_at', 'attempts')
   if kept.err or kept[1] ~= generation then return 'late' end
-  if (tonumber(kept[2]) or 0) + REJECTED_AGAIN_MS > now then return 'known' end
+  if math.abs(now - (tonumber(kept[2]) or 0)) < REJECTED_AGAIN_MS then return 'known' end
   local since = tonumber(redis.call('HGET', FLEET, 'rejections_since')) or 0
-  if since + REJECTIONS_WINDOW_MS <= now then
+  if math.abs(now - since) >= REJECTIONS_WINDOW_MS then
     redis.call('HSET', FLEET, 'rejections_since', now, 'rejections', 0)
   end
   local most = math.max(3, math.floor(redis.call('ZCARD', DUE) * REJECTIONS_SHARE))
