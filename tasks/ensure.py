@@ -7,13 +7,12 @@ from typing import Any
 from celery import Task, shared_task
 
 from ..config.durations import seconds_of
-from ..config.errors import InputError
 from .errors import RunFailedError
 from .exchange import STEP
 from .fleet import Fleet
 from .runtime import runtime
 from .tokens.coming_day import lifetime_seconds
-from .tokens.readiness import CannotFitError, Means, Plan, plan_for
+from .tokens.readiness import Means, Plan, plan_for
 from .tokens.runs import RunSummary
 from .tokens.selection import Selection
 from .waiting import NOBODY_ENROLLED, share_of, wait_for_run
@@ -72,10 +71,7 @@ async def attach_needed(
     if lifetime is not None:
         per_second = fleet.rate.per_second / fleet.partner.calls_per_exchange
         means = Means(lifetime, per_second, timeout_seconds)
-        try:
-            plan = plan_for(sorted(expiry_of.values()), now_ms, valid_for_seconds, means)
-        except CannotFitError as error:
-            raise InputError(str(error)) from None
+        plan = plan_for(sorted(expiry_of.values()), now_ms, valid_for_seconds, means)
     needed = [account for account, expiry in expiry_of.items() if expiry < plan.horizon_ms]
     await fleet.runs.request(run_id, needed)
     return False
