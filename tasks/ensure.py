@@ -37,12 +37,10 @@ def ensure(
     ("all" or a share) have such a token within `timeout` seconds, and InputError at once, before
     any call is spent, if that cannot be: with the figures and the largest `valid_for` that fits.
     """
-    if account_ids is None and selection is None and previous and isinstance(previous[0], list):
-        account_ids = previous[0]
     share, seconds = share_of(policy), seconds_of(valid_for)
     process = runtime()
     fleet = process.fleet(partner_id)
-    chosen = Selection(fleet.store, account_ids, selection)
+    chosen = Selection(fleet.store, account_ids, selection, previous)
     timeout_seconds = process.settings.run_timeout_seconds if timeout is None else timeout
 
     async def fill(run_id: str) -> bool:

@@ -44,15 +44,13 @@ def for_each_account(
     """
     share, seconds = share_of(policy), seconds_of(valid_for)
     *previous, signature = arguments or (None,)
-    if account_ids is None and selection is None and previous and isinstance(previous[0], list):
-        account_ids = previous[0]
     if not _is_signature(signature):
         raise InputError("signature is no task's signature: pass settle.s() or settle.si()")
     if not isinstance(at_once, int) or not 1 <= at_once <= MOST_AT_ONCE:
         raise InputError(f"at_once {at_once!r:.40} must be from 1 to {MOST_AT_ONCE}")
     process = runtime()
     fleet = process.fleet(partner_id)
-    chosen = Selection(fleet.store, account_ids, selection)
+    chosen = Selection(fleet.store, account_ids, selection, previous)
 
     async def fill(run_id: str) -> bool:
         await fleet.runs.keep_message(run_id, dumps(dict(signature)), at_once)
