@@ -46,7 +46,7 @@ class Exchanger:
             store, self._fetch_partner_token, lease_seconds, self._give_up
         )
         self.succeeded_from = (
-            0.0  # when the last exchange that succeeded began, on the loop's clock
+            0.0  # on the loop's clock: the last exchange that succeeded began then
         )
         self.refresh_tokens_dropped = 0
         # Each process has places of its own; together they are nearly as even.

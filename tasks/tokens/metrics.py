@@ -3,7 +3,6 @@
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from redis.exceptions import RedisError
@@ -42,14 +41,10 @@ class Metrics:
         counts, self._counts = self._counts, defaultdict[str, int](int)
         self._written_at = now
         with suppress(RedisError):
-            await self._scripts.run("note_metrics", *_flat(counts))
+            await self._scripts.run(
+                "note_metrics", *(part for one in counts.items() for part in one)
+            )
 
     def _note(self, name: str, seconds: float) -> None:
         self._counts[f"{name}:{bisect_left(BOUNDS_SECONDS, seconds)}"] += 1
         self._counts[f"{name}:us"] += int(seconds * 1e6)
-
-
-def _flat(counts: Mapping[str, int]) -> Iterator[str | int]:
-    for name, by in counts.items():
-        yield name
-        yield by
