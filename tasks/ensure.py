@@ -62,7 +62,7 @@ async def attach_needed(
         expiry_of |= await store.expiries(page)
     lifetime = await lifetime_seconds(store)
     if lifetime is None and await fleet.runs.learning(run_id) != "done":
-        batch = sorted(expiry_of)[: fleet.pace.batch_size]
+        batch = sorted(expiry_of)[: fleet.settings.batch_size]
         await fleet.runs.request(run_id, batch)
         return len(batch) < len(expiry_of)
     plan = Plan(now_ms + valid_for_seconds * 1000, 0, 0)

@@ -74,7 +74,7 @@ class Limiter:
         metrics: Metrics | None = None,
     ) -> None:
         self._scripts = scripts
-        self._rate = rate
+        self.rate = rate
         self._holder = holder
         self._lane = lane
         self._counted_as: Lane = "renew" if lane == "first" else lane
@@ -107,7 +107,7 @@ class Limiter:
             self._waiting = [future for future in self._waiting if not future.done()]
             if not self._waiting:
                 return
-            rate = self._rate
+            rate = self.rate
             try:
                 answer = await self._scripts.run(
                     "reserve",

@@ -11,31 +11,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from ...config.logs import log
+from ...config.settings import Settings
 from ..dintero.errors import Blame, DinteroError, RefusedError, ThrottledError, UnreachableError
 from .blame import verdict_on
 from .cancellation import heed_cancellation
-from .circuit import Circuit, CircuitOpenError
+from .circuit import CircuitOpenError
 from .errors import SealError
 from .exchanger import Exchanger
 from .lanes import Lane
-from .limiter import DEFAULT_PAUSE_SECONDS, Limiter, Rate, keep_appointment
+from .limiter import DEFAULT_PAUSE_SECONDS, Limiter, keep_appointment
 from .prober import Prober
 from .record import TokenRecord
 from .renewal import attempt_limit_seconds, unchanged_due_ms
-from .store import Claim, Claimed, Failure, TokenStore
+from .store import Claim, Claimed, Failure
 
 _FLUSH_AFTER_SECONDS = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How much a stint takes on, and how patient it is."""
-
-    concurrency: int  # calls in flight
-    batch_size: int  # accounts per command
-    lease_seconds: float
-    deadline_seconds: float
-    quarantine_after: int = 5  # faults of an account's own, the same in a row
 
 
 @dataclass(slots=True)
@@ -56,24 +46,20 @@ class Stint:
     def __init__(
         self,
         lane: Lane,
-        store: TokenStore,
         exchanger: Exchanger,
-        circuit: Circuit,
         prober: Prober,
         limiter: Limiter,
-        rate: Rate,
-        pace: Pace,
+        settings: Settings,
         on_ended: Callable[[tuple[str, ...]], Awaitable[None]],
         stopping: asyncio.Event | None = None,
     ) -> None:
         self._lane: Lane = lane
-        self._store = store
+        self._store = exchanger.store
         self._exchanger = exchanger
-        self._circuit = circuit
+        self._circuit = exchanger.circuit
         self._prober = prober
         self._limiter = limiter
-        self._rate = rate
-        self._pace = pace
+        self._settings = settings
         self._on_ended = on_ended
         self._stopping = stopping or asyncio.Event()
         self._calls: dict[asyncio.Task[None], tuple[str, int]] = {}
@@ -93,7 +79,7 @@ class Stint:
         Raises ThrottledError if the partner's own token cannot be had for now, redis.RedisError
         if the store fails; the leases then bring the accounts back.
         """
-        ends_at = asyncio.get_running_loop().time() + self._pace.deadline_seconds
+        ends_at = asyncio.get_running_loop().time() + self._settings.batch_deadline_seconds
         try:
             await self._claim_until(ends_at)
             while self._calls:
@@ -105,17 +91,17 @@ class Stint:
 
     async def _claim_until(self, ends_at: float) -> None:
         loop = asyncio.get_running_loop()
-        pace, partner_token = self._pace, self._exchanger.partner_token
+        settings, partner_token = self._settings, self._exchanger.partner_token
         while (left := ends_at - loop.time()) > 0 and not self._stopping.is_set():
             self._raise_failed_flush()
             heed_cancellation()
-            room = pace.concurrency - len(self._calls)
-            if room * 4 < pace.concurrency:
+            room = settings.concurrency - len(self._calls)
+            if room * 4 < settings.concurrency:
                 await self._next_progress()
                 continue
             with suppress(CircuitOpenError):  # the claim says what is to be done then
                 await partner_token.get()
-            claim = await self._claim(min(room, pace.batch_size))
+            claim = await self._claim(min(room, settings.batch_size))
             if claim.probe_for:
                 await self._prober.try_again(claim.probe_for)
                 continue
@@ -146,7 +132,7 @@ class Stint:
     async def _claim(self, most: int) -> Claim:
         """Cancelled in the middle, it waits for what Redis gave, to hand it back."""
         claiming = asyncio.create_task(
-            self._store.claim(most, self._pace.lease_seconds, self._rate, self._lane)
+            self._store.claim(most, self._settings.lease_seconds, self._limiter.rate, self._lane)
         )
         try:
             return await asyncio.shield(claiming)
@@ -166,7 +152,7 @@ class Stint:
             self._spared.append((claimed.account_id, generation))
         except DinteroError as error:
             await self._judge(error, claimed, generation)
-        if len(self._records) + len(self._failures) >= self._pace.batch_size:
+        if len(self._records) + len(self._failures) >= self._settings.batch_size:
             self._flush_soon()
         elif len(self._records) + len(self._failures) == 1:
             asyncio.get_running_loop().call_later(_FLUSH_AFTER_SECONDS, self._flush_soon)
@@ -229,7 +215,7 @@ class Stint:
             error,
             claimed.past,
             random.random(),  # noqa: S311 - jitter
-            quarantine_after=self._pace.quarantine_after,
+            quarantine_after=self._settings.quarantine_after,
             life_left_seconds=(claimed.expires_ms - now_ms) / 1000,
         )
         self._failures.append(
