@@ -255,16 +255,11 @@ class Settings(StoreSettings):
     @cached_property
     def partners(self) -> tuple[Partner, ...]:
         """The partners that these workers serve."""
-        common = {
-            "base_url": self.base_url,
-            "rate_limit": self.rate_limit,
-            "token_kind": self.token_kind,
-            "audience": self.audience,
-        }
+        common = self.model_dump(include={"base_url", "rate_limit", "token_kind", "audience"})
         if self.partners_file:
             return read_partners(self.partners_file, common)
-        one = {"id": self.partner_id, "client_id": self.client_id}
-        return (Partner.model_validate(one | {"client_secret": self.client_secret} | common),)
+        own = self.model_dump(include={"client_id", "client_secret"}) | {"id": self.partner_id}
+        return (Partner.model_validate(own | common),)
 
     @property
     def partner_ids(self) -> tuple[str, ...]:
