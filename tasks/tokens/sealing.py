@@ -78,14 +78,8 @@ class Sealer(Opener):
 
     def __init__(self, partner_id: str, master_keys: Mapping[str, bytes]) -> None:
         super().__init__(derived_keys(partner_id, master_keys), "SUBTOKENS_ENCRYPTION_KEYS")
-        self._fingerprint_keys = {
-            key_id: _derived(master, partner_id, "fingerprint")
-            for key_id, master in master_keys.items()
-        }
-        self._signing_keys = {
-            key_id: _derived(master, partner_id, "message")
-            for key_id, master in master_keys.items()
-        }
+        self._fingerprint_keys = derived_keys(partner_id, master_keys, "fingerprint")
+        self._signing_keys = derived_keys(partner_id, master_keys, "message")
         self.sealing_id = self.key_ids[0]
 
     def seal(self, record: TokenRecord, redis_key: str) -> bytes:
@@ -143,11 +137,12 @@ class Sealer(Opener):
         return blake2b(signed, digest_size=32, key=self._signing_keys[key_id]).hexdigest()
 
 
-def derived_keys(partner_id: str, master_keys: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The partner's own keys: they open that partner's records and no other's."""
-    return {key_id: _derived(master, partner_id, "v1") for key_id, master in master_keys.items()}
-
-
-def _derived(master: bytes, partner_id: str, purpose: str) -> bytes:
+def derived_keys(
+    partner_id: str, master_keys: Mapping[str, bytes], purpose: str = "v1"
+) -> dict[str, bytes]:
+    """The partner's own keys of a purpose; without one, they open its records and no other's."""
     info = f"subtokens/{purpose}/{partner_id}".encode()
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(master)
+    return {
+        key_id: HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(master)
+        for key_id, master in master_keys.items()
+    }
