@@ -38,10 +38,9 @@ def ensure(
     any call is spent, if that cannot be: with the figures and the largest `valid_for` that fits.
     """
     share, seconds = share_of(policy), seconds_of(valid_for)
-    process = runtime()
-    fleet = process.fleet(partner_id)
+    fleet = runtime().fleet(partner_id)
     chosen = Selection(fleet.store, account_ids, selection, previous)
-    timeout_seconds = process.settings.run_timeout_seconds if timeout is None else timeout
+    timeout_seconds = fleet.settings.run_timeout_seconds if timeout is None else timeout
 
     async def fill(run_id: str) -> bool:
         return await attach_needed(fleet, run_id, chosen, seconds, timeout_seconds)
@@ -49,7 +48,7 @@ def ensure(
     async def judge(summary: RunSummary) -> dict[str, Any] | RunFailedError:
         return await judged(fleet, summary, chosen, seconds, share)
 
-    return wait_for_run(self, fleet, fill, judge, timeout_seconds=timeout_seconds)
+    return wait_for_run(self, fleet, fill, judge, timeout=timeout_seconds)
 
 
 async def attach_needed(

@@ -81,5 +81,4 @@ def _fan_out(
             await fleet.runs.request(run_id, page, is_retry=is_retry)
         return False
 
-    timeout_seconds = runtime().settings.run_timeout_seconds if timeout is None else timeout
-    return wait_for_run(task, fleet, fill, judge, timeout_seconds=timeout_seconds)
+    return wait_for_run(task, fleet, fill, judge, timeout=timeout)
