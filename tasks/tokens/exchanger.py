@@ -14,7 +14,7 @@ from ..dintero.errors import (
 )
 from ..dintero.wire import TokenAnswer
 from .circuit import Circuit
-from .limiter import DEFAULT_PAUSE_SECONDS, Limiter
+from .limiter import Limiter
 from .partner_token import PartnerToken
 from .record import Kind, TokenRecord
 from .renewal import SHORTEST_LIFETIME_SECONDS, Cadence, even_places, renew_ms
@@ -89,7 +89,7 @@ class Exchanger:
         """Without the partner's token nobody can call: a pause or the circuit binds all workers."""
         if not isinstance(error, ThrottledError):
             return await self.circuit.open(error)
-        await self._limiter.pause(error.retry_after_seconds or DEFAULT_PAUSE_SECONDS, str(error))
+        await self._limiter.pause(error.retry_after_seconds, str(error))
         return error
 
     async def _fetch_partner_token(self, generation: int) -> TokenRecord:

@@ -19,7 +19,7 @@ from .circuit import CircuitOpenError
 from .errors import SealError
 from .exchanger import Exchanger
 from .lanes import Lane
-from .limiter import DEFAULT_PAUSE_SECONDS, Limiter, keep_appointment
+from .limiter import Limiter, keep_appointment
 from .prober import Prober
 from .record import TokenRecord
 from .renewal import attempt_limit_seconds, unchanged_due_ms
@@ -241,8 +241,7 @@ class Stint:
             retry_in_seconds=round(verdict.delay_seconds, 1),
         )
         if isinstance(error, ThrottledError):
-            seconds = error.retry_after_seconds or DEFAULT_PAUSE_SECONDS
-            await self._limiter.pause(seconds, str(error))
+            await self._limiter.pause(error.retry_after_seconds, str(error))
 
     def _call_ended(self, call: asyncio.Task[None]) -> None:
         claimed = self._calls.pop(call)
