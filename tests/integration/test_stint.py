@@ -17,7 +17,7 @@ from subtokens.tasks.dintero.transport import open_transport
 from subtokens.tasks.fleet import Fleet
 from subtokens.tasks.tokens.circuit import CircuitOpenError
 from subtokens.tasks.tokens.record import Kind
-from subtokens.tasks.tokens.stint import Pace, Stint, Tally
+from subtokens.tasks.tokens.stint import Stint, Tally
 from subtokens.tasks.work import _work_on
 from subtokens.workers.sandbox import SandboxOptions, serving
 
@@ -51,22 +51,19 @@ def open_fleet(redis, environment):
     return open_fleet
 
 
-def stint_of(fleet, lane="exchange", **pace):
+def stint_of(fleet, lane="exchange", **settings):
     ended = []
 
     async def on_ended(runs):
         ended.extend(runs)
 
-    wanted = {"concurrency": 10, "batch_size": 7, "lease_seconds": 60, "deadline_seconds": 20}
+    wanted = {"concurrency": 10, "batch_size": 7, "lease_seconds": 60, "batch_deadline_seconds": 20}
     stint = Stint(
         lane,
-        fleet.store,
         fleet.exchanger,
-        fleet.circuit,
         fleet.prober,
         fleet.limiters[lane],
-        fleet.rate,
-        Pace(**(wanted | pace)),
+        fleet.settings.model_copy(update=wanted | settings),
         on_ended,
     )
     return stint, ended
