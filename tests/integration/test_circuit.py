@@ -116,6 +116,7 @@ async def test_foreign_accounts_by_the_thousand_do_not_suspend_the_partner(onboa
     await enrol(fleet, ids(1001, 10_000))
     before = calls(sandbox)
 
+    fleet.settings = fleet.settings.model_copy(update={"batch_deadline_seconds": 100})
     await work_off(fleet)
 
     status = await fleet_status(fleet.store, 100)

@@ -239,7 +239,7 @@ async def test_accounts_are_claimed_ahead_and_calls_stay_within_the_concurrency(
 
 async def test_a_stint_past_its_deadline_hands_back_what_it_claimed_ahead(open_fleet):
     async with open_fleet(SandboxOptions(accounts=400, latency_seconds=0.02)) as (fleet, sandbox):
-        tally = await stint_of(fleet, deadline_seconds=0.3)[0].run()
+        tally = await stint_of(fleet, batch_deadline_seconds=0.3)[0].run()
 
         assert 0 < tally.exchanged < 400
         assert sandbox.calls.stats(time.time())["calls"]["exchange"] == tally.exchanged
