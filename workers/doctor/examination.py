@@ -10,7 +10,7 @@ from ...config.errors import InputError, SettingsError
 from ...config.ids import checked_account_id
 from ...config.settings import Settings, load
 from . import redis_checks, set_up
-from .finding import EXIT_BAD_SETTINGS, EXIT_NO_REDIS, Finding, failed, well
+from .finding import EXIT_NO_REDIS, Finding, failed, well
 from .partner import partner_findings
 from .servers import Server, visit
 
@@ -24,10 +24,6 @@ async def examine(account_id: str | None, *, with_calls: bool) -> AsyncIterator[
     except SettingsError as error:
         for finding in set_up.unusable_settings(error):
             yield finding
-        return
-    except OSError as error:
-        text = f"a file of settings cannot be read: {type(error).__name__}"
-        yield failed("settings", text, "let this user read .env", EXIT_BAD_SETTINGS)
         return
     partner_ids = _chosen_partners(settings, account_id)
     yield well("settings", f"usable, for {', '.join(partner_ids)}")
