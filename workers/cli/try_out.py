@@ -39,7 +39,7 @@ def sandbox(
     """
     from pydantic import ValidationError
 
-    from ..sandbox import SandboxOptions, run
+    from ..sandbox import HOST, SandboxOptions, run
 
     try:
         options = SandboxOptions(
@@ -77,9 +77,8 @@ def sandbox(
     try:
         run(options, announce)
     except OSError as error:
-        where = f"{options.host}, port {port}"
         why = os.strerror(error.errno) if error.errno else str(error)
-        raise InputError(f"cannot listen at {where}: {why}; name another port") from None
+        raise InputError(f"cannot listen at {HOST}, port {port}: {why}; name another") from None
 
 
 def demo(

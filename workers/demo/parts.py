@@ -45,20 +45,19 @@ def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
         base["TMPDIR"] = str(folder)  # what a killed worker leaves goes with the folder
         sandbox = stack.enter_context(
             Child.python(
-                "subtokens.workers.sandbox",
-                *(f"--accounts={options.accounts}", f"--latency-seconds={options.latency_seconds}"),
-                f"--lifetime-seconds={options.lifetime_seconds}",
+                "subtokens.workers.cli",
+                *("sandbox", "--json", "--port=0", f"--accounts={options.accounts}"),
+                f"--latency={options.latency_seconds}",
+                f"--lifetime={options.lifetime_seconds}",
                 environment=base,
                 log=folder / "sandbox.log",
             )
         )
-        base_url = _base_url(sandbox)
-        environment = base | {
+        announced = _await(sandbox, lambda said: "\n" in said)
+        upstream: dict[str, str] = json.loads(announced.splitlines()[0])
+        environment = base | upstream
+        environment |= {
             "SUBTOKENS_NAMESPACE": NAMESPACE,
-            "SUBTOKENS_PARTNER_ID": options.partner_id,
-            "SUBTOKENS_CLIENT_ID": options.client_id,
-            "SUBTOKENS_CLIENT_SECRET": options.client_secret,
-            "SUBTOKENS_BASE_URL": base_url,
             "SUBTOKENS_BROKER_URL": redis.url(0),
             "SUBTOKENS_STORE_URL": redis.url(1),
             "SUBTOKENS_RATE_LIMIT": str(rate),
@@ -90,13 +89,7 @@ def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
         celery("beat", "beat", "--loglevel=INFO", "--schedule", str(folder / "beat"))
         for worker in workers:
             _await(worker, lambda said: "ready." in said)
-        yield Parts(environment, base_url.removesuffix("/v1"))
-
-
-def _base_url(sandbox: Child) -> str:
-    said = _await(sandbox, lambda said: "\n" in said)
-    url: str = json.loads(said.splitlines()[0])["base_url"]
-    return url
+        yield Parts(environment, upstream["SUBTOKENS_BASE_URL"].removesuffix("/v1"))
 
 
 def _await(child: Child, is_ready: Callable[[str], bool]) -> str:

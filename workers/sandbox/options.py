@@ -13,7 +13,6 @@ class SandboxOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65_535)
     partner_id: str = Field(default="T11200000", pattern=r"\A[PT][0-9]{3}00000\z")
     client_id: str = Field(default="sandbox-client-id", min_length=1, pattern=r"\A[^:]+\z")
