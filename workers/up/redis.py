@@ -5,13 +5,8 @@ import secrets
 import time
 from collections.abc import Callable
 
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-
 from ...config.errors import SubtokensError
-from ..private_redis import LOOPBACK, find_server, free_port, is_free
+from ..private_redis import LOOPBACK, find_server, free_port, is_free, server_info
 from .folder import DataFolder
 from .keeper import Keeper
 
@@ -82,10 +77,5 @@ class KeptRedis:
         return port
 
     def _answers(self) -> bool:
-        with Redis.from_url(self.url(0), socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
-            try:
-                server = client.info("server")
-            except RedisError:
-                return False
         # One without a password lets in whoever brings one: only the file tells that it is ours.
-        return isinstance(server, dict) and server.get("config_file") == str(self._file)
+        return server_info(self.url(0)).get("config_file") == str(self._file)
