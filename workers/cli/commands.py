@@ -8,13 +8,13 @@ import typer
 
 from ... import __version__
 from ...config.errors import InputError, SettingsError, SubtokensError
+from ..exit_codes import BAD_INPUT, EXIT_CODES, FAILED, NO_REDIS
 from .accounts import accounts
 from .acl import acl
 from .doctor import doctor
 from .ensure import ensure
 from .events import SHOWN_EVENTS
 from .exchange import exchange
-from .exit_codes import BAD_INPUT, EXIT_CODES, FAILED, NO_REDIS
 from .keys import keys
 from .monitor import monitor
 from .show import explain, token

@@ -92,6 +92,6 @@ def demo(
 
     Example: subtokens demo --accounts 2000 --rate 1000
     """
-    from ..demo import run_demo
+    from ..demo.show import run_demo
 
     raise typer.Exit(run_demo(accounts, rate, watch))

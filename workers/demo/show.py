@@ -5,8 +5,7 @@ import os
 import signal
 import time
 import urllib.request
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 from uuid import uuid4
 
 from celery import Celery, chain
@@ -35,7 +34,7 @@ values, then
 def run_demo(accounts: int, rate: float, watch_seconds: float) -> int:
     """Run the demo; returns 0 only if every sub-account was served, and never went without."""
     console = Console()
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     lifetime = _shortest_lifetime_that_fits(accounts, rate)
     options = SandboxOptions(
         accounts=accounts, latency_seconds=_LATENCY_SECONDS, lifetime_seconds=lifetime
@@ -132,7 +131,3 @@ def _result(app: Celery, task_id: str) -> Any:  # noqa: ANN401 - whatever the ta
 def _report(parts: Parts, name: str) -> Any:  # noqa: ANN401 - JSON
     with urllib.request.urlopen(f"{parts.sandbox_url}/__sandbox/{name}") as answer:  # noqa: S310
         return json.load(answer)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
