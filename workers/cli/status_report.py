@@ -31,11 +31,8 @@ def once(*, as_json: bool) -> None:
     seen = _look()
     if as_json:
         typer.echo(_json(seen))
-        return
-    for now, coming in seen:
-        answers().print(_table(now))
-        if coming:
-            say(coming.sentence)
+    else:
+        answers().print(_picture(seen))
 
 
 def watch(every_seconds: float, *, as_json: bool) -> None:
@@ -48,11 +45,11 @@ def watch(every_seconds: float, *, as_json: bool) -> None:
             while True:
                 typer.echo(_json(_look()))
                 time.sleep(every_seconds)
-        with Live(_picture(_look()), console=console, auto_refresh=False) as live:
+        with Live(_picture_of_now(), console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(every_seconds)
                 try:
-                    live.update(_picture(_look()), refresh=True)
+                    live.update(_picture_of_now(), refresh=True)
                 except RedisError as error:  # it may come back: a fail-over is worth watching
                     live.update(Text(f"Redis cannot be asked: {error}"), refresh=True)
 
@@ -96,7 +93,12 @@ def _picture(seen: list[_Seen]) -> Group:
     for now, coming in seen:
         parts.append(_table(now))
         parts += [Text(coming.sentence)] if coming else []
-    return Group(*parts, Text(f"{datetime.now(UTC):%H:%M:%S} UTC; Ctrl-C ends it", style="dim"))
+    return Group(*parts)
+
+
+def _picture_of_now() -> Group:
+    told_at = Text(f"{datetime.now(UTC):%H:%M:%S} UTC; Ctrl-C ends it", style="dim")
+    return Group(_picture(_look()), told_at)
 
 
 async def _coming_day(fleet: Fleet) -> Forecast | None:
