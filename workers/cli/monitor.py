@@ -1,5 +1,6 @@
 """`subtokens monitor`: metrics, health and a status page for operators."""
 
+import asyncio
 import signal
 import threading
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ...config.errors import InputError
+from .listening import cannot_listen
 
 
 def monitor(
@@ -20,7 +22,7 @@ def monitor(
     Example: subtokens monitor --port 9112
     """
     try:
-        from ..monitor import Fleets, Monitor
+        from ..monitor import Fleets, serving
     except ModuleNotFoundError as error:
         if error.name != "prometheus_client":
             raise
@@ -32,14 +34,16 @@ def monitor(
     process, stopped = runtime(), threading.Event()
     default = process.settings.partner_id
     partner_ids = (default,) if default else process.settings.partner_ids
-    fleets = Fleets(process, [process.fleet(partner_id) for partner_id in partner_ids])
-    try:
-        served = Monitor(fleets, host, port)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise InputError(f"cannot listen at {host}, port {port}: {why}; name another") from None
+    fleets = Fleets([process.fleet(partner_id) for partner_id in partner_ids])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    with served:
-        typer.echo(f"the status page is {served.url}/, and for Prometheus: {served.url}/metrics")
-        stopped.wait()
+
+    async def serve() -> None:
+        async with serving(fleets, host, port) as url:
+            typer.echo(f"the status page is {url}/, and for Prometheus: {url}/metrics")
+            await asyncio.to_thread(stopped.wait)
+
+    try:
+        process.call(serve())
+    except OSError as error:
+        raise cannot_listen(host, port, error) from None

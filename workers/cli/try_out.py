@@ -1,12 +1,12 @@
 """`subtokens sandbox` and `subtokens demo`: without an account at Dintero."""
 
 import json
-import os
 from typing import Annotated, Literal
 
 import typer
 
 from ...config.errors import InputError
+from .listening import cannot_listen
 from .options import AsJson
 
 
@@ -77,8 +77,7 @@ def sandbox(
     try:
         run(options, announce)
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
-        raise InputError(f"cannot listen at {HOST}, port {port}: {why}; name another") from None
+        raise cannot_listen(HOST, port, error) from None
 
 
 def demo(

@@ -1,12 +1,11 @@
 """The fleets as they are now, read once a second however many look."""
 
 import asyncio
-import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, RedisError
@@ -30,15 +29,6 @@ _FORECASTS_AT_ONCE = 5  # as each asks for the counts of 288 slots
 _PARTNERS_AT_ONCE = 8
 _RUNS_TOLD = 5
 _UNREACHABLE = "Redis cannot be reached; check SUBTOKENS_STORE_URL"
-T = TypeVar("T")
-
-
-class Caller(Protocol):
-    """Runs work on the event loop that the fleets belong to."""
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run it and wait."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +67,11 @@ class Seen:
 
 
 class Fleets:
-    """Several partners' fleets. Safe to use from several threads."""
+    """Several partners' fleets."""
 
-    def __init__(self, caller: Caller, fleets: Sequence[Fleet]) -> None:
-        self._caller = caller
+    def __init__(self, fleets: Sequence[Fleet]) -> None:
         self._fleets = fleets
-        self._lock = threading.Lock()
+        self._lock = asyncio.Lock()
         self._seen: tuple[Seen, ...] = ()
         self._read_at = self._history_read_at = float("-inf")
         self._history: dict[str, list[Row]] = {}
@@ -90,19 +79,19 @@ class Fleets:
         self._marks: dict[str, FleetStatus] = {}
         self._troubles: dict[str, str] = {}
 
-    def seen(self) -> tuple[Seen, ...]:
+    async def seen(self) -> tuple[Seen, ...]:
         """Every partner's fleet, as it was a second ago at most. Raises nothing of Redis."""
-        with self._lock:
+        async with self._lock:
             if time.monotonic() - self._read_at >= KEPT_SECONDS:
-                self._seen = self._caller.call(self._read())
+                self._seen = await self._read()
                 self._read_at = time.monotonic()
             return self._seen
 
-    def history(self) -> dict[str, list[Row]]:
+    async def history(self) -> dict[str, list[Row]]:
         """Every partner's last day, as it was half a minute ago at most."""
-        with self._lock:
+        async with self._lock:
             if time.monotonic() - self._history_read_at >= HISTORY_KEPT_SECONDS:
-                self._history = self._caller.call(self._read_history())
+                self._history = await self._read_history()
                 self._history_read_at = time.monotonic()
             return self._history
 

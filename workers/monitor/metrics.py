@@ -18,7 +18,7 @@ from ...tasks.tokens.forecast import Forecast
 from ...tasks.tokens.lanes import LANES
 from ...tasks.tokens.metrics import BOUNDS_SECONDS
 from ...tasks.tokens.status import FleetStatus
-from .fleets import Fleets, Seen
+from .fleets import Seen
 from .kept import ATTEMPTS, BUCKETS, CALLS, FAILURES, REJECTIONS
 
 # Whoever else is in quarantine is there for "other": what the store says must make no series.
@@ -84,18 +84,14 @@ COUNTERS = (
 
 
 class FleetCollector(Collector):
-    """Reads the fleets when it is scraped. What cannot be read is `subtokens_up 0`, no error."""
+    """Tells what was seen of the fleets. What could not be read is `subtokens_up 0`, no error."""
 
-    def __init__(self, fleets: Fleets) -> None:
-        self._fleets = fleets
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing, so that to register it reads nothing."""
-        return ()
+    def __init__(self, seen: Sequence[Seen]) -> None:
+        self._seen = seen
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of every partner."""
-        seen = self._fleets.seen()
+        seen = self._seen
         up = Family("up", "1 if the fleet could be read from Redis.", "")
         yield _filled(GaugeMetricFamily, up, ((one, one.status is not None) for one in seen))
         known = [(one, one.status) for one in seen if one.status]
