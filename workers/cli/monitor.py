@@ -29,12 +29,10 @@ def monitor(
         raise InputError("this needs an extra: pip install 'subtokens[cli,metrics]'") from None
     from ...config.logs import configure_logging
     from ...tasks.runtime import runtime
+    from .fleets import chosen_fleets
 
     configure_logging(runtime().settings)
-    process, stopped = runtime(), threading.Event()
-    default = process.settings.partner_id
-    partner_ids = (default,) if default else process.settings.partner_ids
-    fleets = Fleets([process.fleet(partner_id) for partner_id in partner_ids])
+    fleets, stopped = Fleets(chosen_fleets()), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
 
@@ -44,6 +42,6 @@ def monitor(
             await asyncio.to_thread(stopped.wait)
 
     try:
-        process.call(serve())
+        runtime().call(serve())
     except OSError as error:
         raise cannot_listen(host, port, error) from None

@@ -19,6 +19,7 @@ from ...tasks.tokens.coming_day import fleet_forecast
 from ...tasks.tokens.forecast import Forecast, needed_per_second, usable_seconds
 from ...tasks.tokens.status import FleetStatus, fleet_status
 from .explain import in_words
+from .fleets import chosen_fleets
 from .terminal import answers, say
 
 _Seen = tuple[FleetStatus, Forecast | None]
@@ -73,13 +74,11 @@ def forecast(
 
 
 def _look() -> list[_Seen]:
-    process, seen = runtime(), list[_Seen]()
-    default = process.settings.partner_id
-    for partner_id in (default,) if default else process.settings.partner_ids:
-        fleet = process.fleet(partner_id)
+    call, seen = runtime().call, list[_Seen]()
+    for fleet in chosen_fleets():
         accounts_per_second = fleet.rate.per_second / fleet.partner.calls_per_exchange
-        now = process.call(fleet_status(fleet.store, accounts_per_second))
-        seen.append((now, process.call(_coming_day(fleet))))
+        now = call(fleet_status(fleet.store, accounts_per_second))
+        seen.append((now, call(_coming_day(fleet))))
     return seen
 
 
