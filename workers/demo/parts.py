@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...config.errors import SubtokensError
@@ -27,17 +26,12 @@ class DemoFailedError(SubtokensError):
     """A part of the demo did not start; the text ends with its last words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The running parts: `environment` is what a worker or a batch job needs to use them."""
-
-    environment: dict[str, str]
-    sandbox_url: str
-
-
 @contextmanager
-def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
-    """Start all parts, and end all of them whatever happens. Raises DemoFailedError."""
+def demo_parts(options: SandboxOptions, rate: float) -> Iterator[dict[str, str]]:
+    """Start all parts, and end all of them whatever happens. Raises DemoFailedError.
+
+    Gives the environment in which a worker or a batch job uses them.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="subtokens-demo-")))
         redis = stack.enter_context(PrivateRedis())
@@ -54,8 +48,7 @@ def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
             )
         )
         announced = _await(sandbox, lambda said: "\n" in said)
-        upstream: dict[str, str] = json.loads(announced.splitlines()[0])
-        environment = base | upstream
+        environment = base | json.loads(announced.splitlines()[0])
         environment |= {
             "SUBTOKENS_NAMESPACE": NAMESPACE,
             "SUBTOKENS_BROKER_URL": redis.url(0),
@@ -89,7 +82,7 @@ def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
         celery("beat", "beat", "--loglevel=INFO", "--schedule", str(folder / "beat"))
         for worker in workers:
             _await(worker, lambda said: "ready." in said)
-        yield Parts(environment, upstream["SUBTOKENS_BASE_URL"].removesuffix("/v1"))
+        yield environment
 
 
 def _await(child: Child, is_ready: Callable[[str], bool]) -> str:
