@@ -33,7 +33,6 @@ class SandboxOptions(BaseModel):
     revoked: Literal["nothing", "secret", "tokens", "grant"] = "nothing"
     audience: Literal["partner", "account"] = "partner"
     accepts: Literal["exchange", "account"] = "exchange"
-    token_bytes: int = Field(default=800, ge=300, le=16_000)
     seed: int = 0
 
     @model_validator(mode="after")
