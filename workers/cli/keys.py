@@ -69,7 +69,7 @@ def status(as_json: AsJson = False) -> None:
     Example: subtokens keys status
     """
     from ...tasks.runtime import runtime
-    from .fleets import chosen_fleets
+    from ..fleets import chosen_fleets
     from .key_status import key_status
     from .key_table import show
 

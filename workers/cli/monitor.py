@@ -29,7 +29,7 @@ def monitor(
         raise InputError("this needs an extra: pip install 'subtokens[cli,metrics]'") from None
     from ...config.logs import configure_logging
     from ...tasks.runtime import runtime
-    from .fleets import chosen_fleets
+    from ..fleets import chosen_fleets
 
     configure_logging(runtime().settings)
     fleets, stopped = Fleets(chosen_fleets()), threading.Event()

@@ -15,11 +15,10 @@ from rich.text import Text
 from ...config.errors import InputError
 from ...tasks.fleet import Fleet
 from ...tasks.runtime import runtime
-from ...tasks.tokens.coming_day import fleet_forecast
 from ...tasks.tokens.forecast import Forecast, needed_per_second, usable_seconds
-from ...tasks.tokens.status import FleetStatus, fleet_status
+from ...tasks.tokens.status import FleetStatus
+from ..fleets import chosen_fleets, forecast_of, status_of
 from .explain import in_words
-from .fleets import chosen_fleets
 from .terminal import answers, say
 
 _Seen = tuple[FleetStatus, Forecast | None]
@@ -61,7 +60,7 @@ def forecast(
     """Show the coming day, or what it would be with other figures; returns it."""
     fleet, call = runtime().fleet(), runtime().call
     if accounts is None and rate is None and lifetime is None:
-        coming = call(_coming_day(fleet))
+        coming = call(forecast_of(fleet))
     else:
         coming = call(_what_if(fleet, accounts, rate, lifetime))
     if coming is None:
@@ -74,12 +73,8 @@ def forecast(
 
 
 def _look() -> list[_Seen]:
-    call, seen = runtime().call, list[_Seen]()
-    for fleet in chosen_fleets():
-        accounts_per_second = fleet.rate.per_second / fleet.partner.calls_per_exchange
-        now = call(fleet_status(fleet.store, accounts_per_second))
-        seen.append((now, call(_coming_day(fleet))))
-    return seen
+    call = runtime().call
+    return [(call(status_of(fleet)), call(forecast_of(fleet))) for fleet in chosen_fleets()]
 
 
 def _json(seen: list[_Seen]) -> str:
@@ -100,15 +95,10 @@ def _picture_of_now() -> Group:
     return Group(_picture(_look()), told_at)
 
 
-async def _coming_day(fleet: Fleet) -> Forecast | None:
-    calls, cadence = fleet.partner.calls_per_exchange, fleet.exchanger.cadence
-    return await fleet_forecast(fleet.store, fleet.rate.per_second, calls, cadence)
-
-
 async def _what_if(
     fleet: Fleet, accounts: int | None, rate: float | None, lifetime: float | None
 ) -> Forecast | None:
-    seen = None if accounts is not None and lifetime is not None else await _coming_day(fleet)
+    seen = None if accounts is not None and lifetime is not None else await forecast_of(fleet)
     if seen:
         accounts = seen.accounts if accounts is None else accounts
         lifetime = lifetime or seen.lifetime_seconds

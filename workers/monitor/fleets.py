@@ -13,11 +13,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...config.logs import log
 from ...tasks.fleet import Fleet
-from ...tasks.tokens.coming_day import fleet_forecast
 from ...tasks.tokens.forecast import Forecast
 from ...tasks.tokens.runs import RunSummary
-from ...tasks.tokens.status import FleetStatus, fleet_status
+from ...tasks.tokens.status import FleetStatus
 from ...tasks.tokens.store import text_of
+from ..fleets import forecast_of, status_of
 from .kept import Row, kept_metrics, last_day, quarantined
 
 KEPT_SECONDS = 1.0
@@ -123,12 +123,9 @@ class Fleets:
         return tuple(await asyncio.gather(*map(read, self._fleets)))
 
     async def _read_one(self, fleet: Fleet, *, with_forecast: bool) -> Seen:
-        partner_id, calls = fleet.partner.partner_id, fleet.partner.calls_per_exchange
-        status = await fleet_status(fleet.store, fleet.rate.per_second / calls)
+        partner_id, status = fleet.partner.partner_id, await status_of(fleet)
         if with_forecast:
-            cadence = fleet.exchanger.cadence
-            coming = await fleet_forecast(fleet.store, fleet.rate.per_second, calls, cadence)
-            self._forecasts[partner_id] = (time.monotonic(), coming)
+            self._forecasts[partner_id] = (time.monotonic(), await forecast_of(fleet))
         self._marks[partner_id] = never_falling(self._marks.get(partner_id), status)
         _, forecast = self._forecasts.get(partner_id, (0, None))
         runs = await _runs(fleet) if status.open_runs else ()
