@@ -158,8 +158,7 @@ class PrivateRedis:
     def _await_answer(self, server: Child, port: int) -> None:
         deadline = time.monotonic() + START_SECONDS
         pause = 0.005
-        # Somebody else's may answer there.
-        while server_info(f"redis://{LOOPBACK}:{port}").get("process_id") != server.pid:
+        while not _serves(server, port):
             if not server.is_alive:
                 raise RedisServerFailed(f"{self._binary} ended at once: {_last_words(server)}")
             if time.monotonic() > deadline:
@@ -172,16 +171,21 @@ class PrivateRedis:
 
 
 def server_info(url: str) -> dict[str, Any]:
-    """What a server tells of itself once it has read what it kept; nothing if none answers."""
+    """What a server tells of itself; nothing if none answers."""
     with Redis.from_url(
         url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
     ) as client:
         try:
-            client.ping()
-            told = client.info("server")
+            told = client.info()
         except RedisError:
             return {}
     return told if isinstance(told, dict) else {}
+
+
+def _serves(server: Child, port: int) -> bool:
+    """Whether what answers there is that server, and has read what it kept."""
+    told = server_info(f"redis://{LOOPBACK}:{port}")
+    return told.get("process_id") == server.pid and not told.get("loading")
 
 
 def _last_words(server: Child) -> str:
