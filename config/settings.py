@@ -309,6 +309,9 @@ def load(kind: type[S]) -> S:
         return kind(**no_values)
     except UnicodeDecodeError:
         raise SettingsError([".env is not UTF-8 text; save it as UTF-8"]) from None
+    except OSError as error:
+        problem = f".env cannot be read ({error.strerror}); let this user read it"
+        raise SettingsError([problem]) from None
     except ValidationError as error:
         told = (_problem(kind, item) for item in error.errors())
         raise SettingsError([line for text in told for line in text.splitlines()]) from None
