@@ -37,7 +37,10 @@ def monitor(
         served = Monitor(fleets, host, port)
     except OSError as error:
         why = error.strerror or str(error)
-        raise InputError(f"cannot listen at {host}, port {port}: {why}; name another") from None
+        raise InputError(
+            f"cannot listen at {host}, port {port}: {why}; "
+            "name another by --port (subtokens up has a monitor of its own)"
+        ) from None
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     with served:
