@@ -65,8 +65,8 @@ def _told(
 ) -> str:
     figures = (
         f"valid_for {valid_for_seconds:g} s cannot be had: tokens live "
-        f"{means.lifetime_seconds:g} s, and {_counted(plan.exchanges)} at "
-        f"{means.accounts_per_second * SHARE:g} a second take {plan.seconds:.0f} s"
+        f"{means.lifetime_seconds:g} s, and {_counted(plan.exchanges)} take {plan.seconds:.0f} s "
+        f"({means.accounts_per_second * SHARE:g} a second, and {OVERHEAD_SECONDS:g} s on the way)"
     )
     if plan.seconds > means.timeout_seconds:
         figures += f", longer than the timeout of {means.timeout_seconds:g} s"

@@ -153,10 +153,13 @@ class Reading(ABC, Generic[Client]):
             if not is_new:
                 told = f"{account} has no newer token than that of generation {record.generation}"
                 return f"{told}; what comes next: subtokens explain {account}"
+            lifetime = (record.expires_ms - record.issued_ms) / 1000
+            remedy = f"to replace it: subtokens exchange {account}"
+            if seconds >= lifetime:
+                remedy = f"a new one will not last so long either: they live {lifetime:.12g} s"
             return (
                 f"{account} has a token, but it is valid only until {_utc(record.expires_ms)}, "
-                f"although {seconds:.12g} s were asked for; to replace it: "
-                f"subtokens exchange {account}"
+                f"although {seconds:.12g} s were asked for; {remedy}"
             )
         fields = ("quarantined_at", "history", "expires_at", "generation")
         due, covered_until, (quarantined_at, history, expires_at, generation) = yield [

@@ -110,6 +110,23 @@ async def test_a_revoked_secret_suspends_the_partner_until_it_is_mended(
     assert await told(fleet) == ["partner.suspended", "partner.resumed"]
 
 
+async def test_who_mended_the_credential_need_not_wait_for_the_next_probe(
+    onboarded, work_off, clock
+):
+    fleet, sandbox = await onboarded(20)
+    assert not await fleet.circuit.probe_now()  # it is closed
+    assert await fleet.store.redis.exists(fleet.store.keys.circuit) == 0
+    set_options(sandbox, revoked="secret")
+    clock.push(9 * DAY)
+    await work_off(fleet)
+    set_options(sandbox, revoked="nothing")
+
+    assert await fleet.circuit.probe_now()
+
+    assert await probe_when_due(fleet, clock, work_off) == 0
+    assert (await fleet_status(fleet.store, 100)).fresh == 20
+
+
 @pytest.mark.faults  # it takes seconds
 async def test_foreign_accounts_by_the_thousand_do_not_suspend_the_partner(onboarded, work_off):
     fleet, sandbox = await onboarded(50)

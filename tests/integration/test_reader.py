@@ -117,14 +117,30 @@ async def test_a_token_that_lasts_as_long_as_was_asked_is_given(reader, give, va
     assert await reader.get(A, valid_for=valid_for) == stored
 
 
-async def test_a_token_that_ends_sooner_is_told_with_its_end_and_what_was_asked(reader, give):
+async def test_a_token_that_ends_sooner_is_told_with_its_end_and_what_was_asked(
+    reader, give, clock
+):
+    await give(A)
+    clock.push(1800)
+
+    told = await message(reader.get(A, valid_for="45m"))
+
+    assert told == (
+        f"{A} has a token, but it is valid only until 2027-01-15 09:00:00 UTC, "
+        f"although 2700 s were asked for; to replace it: subtokens exchange {A}"
+    )
+
+
+async def test_who_asks_for_more_than_a_tokens_lifetime_is_told_that_none_lasts_so_long(
+    reader, give
+):
     await give(A)
 
     told = await message(reader.get(A, valid_for="1h30m"))
 
     assert told == (
-        f"{A} has a token, but it is valid only until 2027-01-15 09:00:00 UTC, "
-        f"although 5400 s were asked for; to replace it: subtokens exchange {A}"
+        f"{A} has a token, but it is valid only until 2027-01-15 09:00:00 UTC, although 5400 s "
+        "were asked for; a new one will not last so long either: they live 3600 s"
     )
     assert reader.round_trips == [["MGET"]]
 
