@@ -74,6 +74,7 @@ class Stint:
         self._failures: list[Failure] = []
         self._spared: list[tuple[str, int]] = []  # neither served nor failed: nobody may call
         self._flushes: set[asyncio.Task[None]] = set()
+        self._flush_timer: asyncio.TimerHandle | None = None
         self._progress = asyncio.Event()
         self.tally = Tally()
 
@@ -103,9 +104,10 @@ class Stint:
         while (left := ends_at - loop.time()) > 0 and not self._stopping.is_set():
             self._raise_failed_flush()
             heed_cancellation()
-            most = settings.concurrency + self._ends_soon(loop.time() - began_at)
+            ahead = self._ends_soon(loop.time() - began_at)
+            most = settings.concurrency + ahead
             room = most - len(self._calls) - len(self._ready)
-            least_room = math.ceil(settings.concurrency / 4)
+            least_room = math.ceil(max(settings.concurrency / 4, ahead / 2))
             if room < least_room:
                 await self._until_calls(most - least_room)
                 continue
@@ -141,7 +143,7 @@ class Stint:
     def _ends_soon(self, elapsed_seconds: float) -> int:
         """How many calls will end soon, going by those that have; others are claimed for them."""
         ended = self._ended_calls * _AHEAD_SECONDS / max(elapsed_seconds, _AHEAD_SECONDS)
-        return min(int(ended), self._settings.concurrency)
+        return min(int(ended), max(self._settings.concurrency, self._settings.batch_size))
 
     def _fill_slots(self) -> None:
         while self._ready and len(self._calls) < self._settings.concurrency:
@@ -182,7 +184,8 @@ class Stint:
         if len(self._records) + len(self._failures) >= self._settings.batch_size:
             self._flush_soon()
         elif len(self._records) + len(self._failures) == 1:
-            asyncio.get_running_loop().call_later(_FLUSH_AFTER_SECONDS, self._flush_soon)
+            loop = asyncio.get_running_loop()
+            self._flush_timer = loop.call_later(_FLUSH_AFTER_SECONDS, self._flush_soon)
 
     async def _exchange(self, claimed: Claimed, generation: int) -> TokenRecord:
         cadence = self._exchanger.cadence
@@ -292,6 +295,8 @@ class Stint:
                 await self._progress.wait()
 
     def _flush_soon(self) -> None:
+        if self._flush_timer:
+            self._flush_timer.cancel()  # else it would cut the next batch short
         if self._records or self._failures:
             self._flushes.add(asyncio.create_task(self._flush()))
 

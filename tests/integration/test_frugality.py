@@ -4,6 +4,10 @@ import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
 
+import pytest
+
+from subtokens.tasks.tokens import stint
+
 ACCOUNTS = 1000
 
 
@@ -31,16 +35,25 @@ async def counted(redis):
             await listening
 
 
-async def enrolled(fleet):
-    ids = [f"T112{n:05d}" for n in range(1, ACCOUNTS + 1)]
-    await fleet.store.enrol([(account, "") for account in ids], "imported")
+@pytest.fixture
+def thousand_at(fleet_at, monkeypatch):
+    """A fleet that claims at least 25 accounts at once, and completes a hundred, however slow."""
+    monkeypatch.setattr(stint, "_FLUSH_AFTER_SECONDS", 60)
+
+    async def thousand_at(**options):
+        fleet, sandbox = await fleet_at(accounts=ACCOUNTS, **options)
+        fleet.settings = fleet.settings.model_copy(update={"concurrency": 100})
+        ids = [f"T112{n:05d}" for n in range(1, ACCOUNTS + 1)]
+        await fleet.store.enrol([(account, "") for account in ids], "imported")
+        return fleet, sandbox
+
+    return thousand_at
 
 
 async def test_a_fan_out_sends_redis_a_command_for_every_seventeen_accounts(
-    fleet_at, work_off, redis
+    thousand_at, work_off, redis
 ):
-    fleet, sandbox = await fleet_at(accounts=ACCOUNTS)
-    await enrolled(fleet)
+    fleet, sandbox = await thousand_at()
 
     async with counted(redis) as (sent, inside):
         assert await work_off(fleet, "exchange") == ACCOUNTS
@@ -50,9 +63,8 @@ async def test_a_fan_out_sends_redis_a_command_for_every_seventeen_accounts(
     assert sum(sandbox.calls.stats(0)["calls"].values()) == ACCOUNTS + 1
 
 
-async def test_a_renewal_costs_no_more(fleet_at, work_off, redis, clock):
-    fleet, sandbox = await fleet_at(accounts=ACCOUNTS, partner_lifetime_seconds=100_000)
-    await enrolled(fleet)
+async def test_a_renewal_costs_no_more(thousand_at, work_off, redis, clock):
+    fleet, sandbox = await thousand_at(partner_lifetime_seconds=100_000)
     await work_off(fleet, "exchange")
     clock.push(14_000)
 
