@@ -19,7 +19,7 @@ from .fleet import Fleet
 from .look import DISCOVERY_LEASE_SECONDS, release
 from .runtime import runtime
 from .tokens.cancellation import heed_cancellation
-from .tokens.membership import Discovery, absent_twice, drop, is_too_many, note_discovery
+from .tokens.membership import Discovery, absent_twice, drop, is_too_many
 from .tokens.selection import ids_in_a_message
 
 _HELD_EVERY_SECONDS = DISCOVERY_LEASE_SECONDS / 3
@@ -102,9 +102,10 @@ async def discover_accounts(fleet: Fleet, app: Celery, *, drop_missing: bool = F
     discovery = Discovery(
         partner_id, listed, listed - len(present), enrolled, settled.accounts, held_back
     )
-    interval = fleet.settings.discovery_interval_seconds
+    interval_ms = int(fleet.settings.discovery_interval_seconds * 1000)
+    due_ms = started_ms + interval_ms if interval_ms else ""
     await fleet.metrics.write(is_last=True)
-    await note_discovery(store, discovery, started_ms + int(interval * 1000) if interval else None)
+    await store.scripts.run("note_discovery", store.now_ms(), due_ms, listed, held_back)
     log.info("accounts.discovered", **discovery.as_dict())
     if odd:
         log.warning("accounts.skipped", partner_id=partner_id, count=len(odd), error=odd[0])

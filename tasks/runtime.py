@@ -63,9 +63,7 @@ class Runtime:
         self._loop.call_soon_threadsafe(self._stopping.set)
 
     def close(self) -> None:
-        """Close connections and stop the loop; after a fork, they are the other process's."""
-        if self.pid != os.getpid():
-            return
+        """Close connections and stop the loop."""
 
         async def close() -> None:
             await self._transport.aclose()
@@ -99,7 +97,7 @@ def forget_runtime() -> None:
     """Close this process's runtime; the next task starts another, from the settings then."""
     global _runtime  # noqa: PLW0603 - as above
     with _starting:
-        if _runtime is not None and _runtime.pid == os.getpid():
+        if _runtime is not None and _runtime.pid == os.getpid():  # after a fork, it is another's
             _runtime.close()
         _runtime = None
 

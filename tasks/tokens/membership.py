@@ -59,11 +59,3 @@ async def drop(store: TokenStore, gone: list[str]) -> Settled:
         dropped += settled.accounts
         ended += settled.ended_runs
     return Settled(dropped, tuple(ended))
-
-
-async def note_discovery(store: TokenStore, discovery: Discovery, next_due_ms: int | None) -> None:
-    """Keep when the list was walked and when it is next due."""
-    due = "" if next_due_ms is None else next_due_ms
-    await store.scripts.run(
-        "note_discovery", store.now_ms(), due, discovery.listed, discovery.held_back
-    )

@@ -2,5 +2,5 @@
 local blame = redis.call('HGET', CIRCUIT, 'blame')
 redis.call('DEL', CIRCUIT)
 if not PROBE_AFTER_MS[blame] then return '' end
-tell_of_circuit(blame, 'upstream.recovered', 'partner.resumed')
+emit(blame == 'upstream' and 'upstream.recovered' or 'partner.resumed')
 return blame

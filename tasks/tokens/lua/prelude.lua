@@ -102,10 +102,6 @@ local function probe_due_in(now)
   redis.call('DEL', CIRCUIT) -- garbage
 end
 
-local function tell_of_circuit(blame, upstreams, ours, ...)
-  emit(blame == 'upstream' and upstreams or ours, ...)
-end
-
 -- A credential that is refused stays so while the upstream is down, too. Returns 1 if this is new.
 local function open_circuit(blame, reason, now, wait)
   local before = probe_due_in(now) and redis.call('HGET', CIRCUIT, 'blame')
@@ -119,7 +115,7 @@ local function open_circuit(blame, reason, now, wait)
   redis.call('HDEL', CIRCUIT, 'prober')
   redis.call('HSETNX', CIRCUIT, 'opened_at', now)
   if before == blame then return 0 end
-  tell_of_circuit(blame, 'upstream.failing', 'partner.suspended', 'reason', reason)
+  emit(blame == 'upstream' and 'upstream.failing' or 'partner.suspended', 'reason', reason)
   return 1
 end
 
