@@ -62,7 +62,7 @@ log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
     ],
     wrapper_class=structlog.stdlib.BoundLogger,
-)
+).bind()  # once: unbound, each call would bind it anew
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:

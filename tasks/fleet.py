@@ -59,7 +59,11 @@ class Fleet:
             clock,
         )
         self.runs = Runs(self.store)
-        self.tickets = Tickets(self.store, settings.batch_size, settings.hard_limit_seconds)
+        self.tickets = Tickets(
+            self.store,
+            max(settings.concurrency, settings.batch_size),
+            settings.hard_limit_seconds,
+        )
         self.metrics = Metrics(self.store.scripts)
         self.limiters: dict[Lane, Limiter] = {
             lane: Limiter(

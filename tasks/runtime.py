@@ -70,7 +70,9 @@ class Runtime:
         self._loop.call_soon_threadsafe(self._stopping.set)
 
     def close(self) -> None:
-        """Close connections and stop the loop."""
+        """Close connections and stop the loop; after a fork, they are the other process's."""
+        if self.pid != os.getpid():
+            return
 
         async def close() -> None:
             await self._transport.aclose()

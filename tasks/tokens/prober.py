@@ -3,12 +3,13 @@
 import asyncio
 from typing import cast
 
+from ...config.ids import ACCOUNT_ID
 from ...config.logs import log
 from ..dintero.errors import Blame, DinteroError, ThrottledError
 from .circuit import Circuit
 from .exchanger import Exchanger
 from .limiter import Limiter
-from .store import TokenStore
+from .store import TokenStore, text_of
 
 _GATHERED_SECONDS = 0.05
 _WITNESSES, _CONSIDERED = 3, 50
@@ -95,5 +96,5 @@ class Prober:
         if not found:
             return []
         failing = await redis.smismember(keys.failing, found)
-        well = [a.decode() for a, fails in zip(found, failing, strict=True) if not fails]
-        return well[:_WITNESSES]
+        well = [text_of(a) for a, fails in zip(found, failing, strict=True) if not fails]
+        return [account for account in well if ACCOUNT_ID.fullmatch(account)][:_WITNESSES]

@@ -14,7 +14,7 @@ from .keys import PartnerKeys
 from .record import TokenRecord, instant_of
 from .sealing import Opener, Sealer
 from .shelf import Shelf
-from .store import last_outcome
+from .store import last_outcome, number_of
 
 _MOST_IN_A_COMMAND = 1_000
 _MOST_REJECTIONS = 10_000
@@ -164,7 +164,7 @@ class Reading(ABC, Generic[Client]):
             ("zscore", self._keys.expiry, account),
             ("hmget", self._keys.state(account), fields),
         ]
-        last, until_ms = last_outcome(history or b""), float(expires_at or covered_until or -1)
+        last, until_ms = last_outcome(history or b""), number_of(expires_at or covered_until, -1)
         seen = f"last attempt: {last or 'none'}; what comes next: subtokens explain {account}"
         if due is None:
             why = "it is not enrolled; to enrol what Dintero lists: subtokens accounts discover"
@@ -187,4 +187,4 @@ class Reading(ABC, Generic[Client]):
 
 
 def _utc(milliseconds: float | bytes) -> str:
-    return f"{instant_of(float(milliseconds)):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{instant_of(number_of(milliseconds)):%Y-%m-%d %H:%M:%S} UTC"

@@ -140,8 +140,9 @@ class TokenStore:
         for record in records:
             key = self.keys.token(record.account_id)
             sealed = b"" if record.account_id in unchanged else self.sealer.seal(record, key)
-            arguments += [record.account_id, record.generation, sealed, record.expires_ms]
-            arguments += [record.renew_ms, self.sealer.fingerprint(record.access_token)]
+            numbers = f"{record.generation} {record.expires_ms} {record.renew_ms}"
+            fingerprint = self.sealer.fingerprint(record.access_token)
+            arguments += [record.account_id, f"{numbers} {fingerprint}", sealed]
         return _settled(await self.scripts.run("complete", self.now_ms(), *arguments))
 
     async def fail(self, failures: Sequence[Failure]) -> Settled:

@@ -5,16 +5,32 @@
 -- One look at what is to be done. Registers the tickets that the due accounts of each lane lack,
 -- and returns {renew tickets, exchange tickets, follow-up ms, '1' to discover, rejections that are
 -- held back, {run whose next wave may be due, …}, {worker, 'seen-at key-ids', …},
--- the epoch, 1 where the caller is to say that the data was lost, ripe run, …}.
+-- the epoch, 1 where the caller is to say that the data was lost, accounts whose due score was none,
+-- ripe run, …}.
 -- Follow-up: where nothing is due, or nobody may call, but a run is open, one delayed ticket keeps
 -- it going.
 local now, name, per_ticket = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local most, longest = tonumber(ARGV[4]), tonumber(ARGV[7])
 local HISTORY_SLOT_MS, HISTORY_ROWS = 600000, 145
+local LONGEST_LIFETIME_MS = 10 * 366 * 86400 * 1000 -- no answer's token lives longer
+local CLOCKS_DIFFER_MS = 60000 -- at most; one that differs by more was set wrong
 local number, probe_in = 0, probe_due_in(now)
+
+-- Due further ahead than any token lives: garbage, as infinity is. Without this, never again. A
+-- machine that has lost its clock must not think so of the whole fleet.
+local function mend_due_scores()
+  local furthest = math.max(now, server_us() / 1000) + LONGEST_LIFETIME_MS
+  local after, before = string.format('(%.0f', furthest), string.format('(-%.0f', furthest)
+  local odd = redis.call('ZRANGE', DUE, after, '+inf', 'BYSCORE', 'LIMIT', 0, 500)
+  for _, account in ipairs(odd) do redis.call('ZADD', DUE, 'XX', now, account) end
+  local asked = redis.call('ZRANGE', DUE, '-inf', before, 'BYSCORE', 'LIMIT', 0, 500)
+  for _, account in ipairs(asked) do redis.call('ZADD', DUE, 'XX', -now, account) end
+  return #odd + #asked
+end
 
 local function top_up(lane, tickets, lapse)
   redis.call('ZREMRANGEBYSCORE', tickets, '-inf', now)
+  redis.call('ZREMRANGEBYSCORE', tickets, now + lapse + CLOCKS_DIFFER_MS, '+inf')
   local due = due_count(lane, now)
   local wanted = math.min(most, math.ceil(due / per_ticket))
   if probe_in then wanted = lane == 'renew' and probe_in <= 0 and 1 or 0 end
@@ -116,6 +132,7 @@ end
 
 local epoch, is_lost = compare_epochs(ARGV[13])
 local held_back = act_on_rejections()
+local mended = mend_due_scores()
 local renewals, renew = top_up('renew', RENEW_TICKETS, tonumber(ARGV[5]))
 local asked, exchange = top_up('exchange', EXCHANGE_TICKETS, tonumber(ARGV[6]))
 local delay = (probe_in or renewals + asked == 0) and follow_up() or 0
@@ -127,7 +144,7 @@ if ARGV[8] == '1' then
   tell_beat(ARGV[14], tonumber(ARGV[12]))
   keep_history()
   local due_at = tonumber(redis.call('HGET', FLEET, 'discovery_due_at')) or 0
-  if lease > 0 and due_at <= now then
+  if lease > 0 and (due_at <= now or due_at > now + LONGEST_LIFETIME_MS) then
     redis.call('HSET', FLEET, 'discovery_due_at', now + lease)
     discover = '1'
   end
@@ -136,4 +153,4 @@ local waves = redis.call('ZRANGE', WAVES, '-inf', now, 'BYSCORE', 'LIMIT', 0, 20
 local workers = tell_keys(ARGV[10], ARGV[11], tonumber(ARGV[12]))
 write_counts()
 return { renew, exchange, delay, discover, held_back, waves, workers, epoch, is_lost,
-  unpack(ripe_runs(now)) }
+  mended, unpack(ripe_runs(now)) }

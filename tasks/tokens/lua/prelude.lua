@@ -179,10 +179,13 @@ local function end_if_settled(run, now)
   end
 end
 
+local is_kept_for_long = {} -- by the keys of runs' sets
+
 local function file_under(run, part, account)
   local key = RUN .. run .. ':' .. part
-  if redis.call('SADD', key, account) == 1 and redis.call('SCARD', key) == 1 then
-    redis.call('PEXPIRE', key, RUN_KEPT_MS)
+  if redis.call('SADD', key, account) == 1 and not is_kept_for_long[key] then
+    if redis.call('SCARD', key) == 1 then redis.call('PEXPIRE', key, RUN_KEPT_MS) end
+    is_kept_for_long[key] = true
   end
 end
 
@@ -238,9 +241,9 @@ end
 local function judge_rejection(account, generation, now)
   local kept = redis.pcall('HMGET', STATE .. account, 'generation', 'rejected_at', 'attempts')
   if kept.err or kept[1] ~= generation then return 'late' end
-  if (tonumber(kept[2]) or 0) + REJECTED_AGAIN_MS > now then return 'known' end
+  if math.abs(now - (tonumber(kept[2]) or 0)) < REJECTED_AGAIN_MS then return 'known' end
   local since = tonumber(redis.call('HGET', FLEET, 'rejections_since')) or 0
-  if since + REJECTIONS_WINDOW_MS <= now then
+  if math.abs(now - since) >= REJECTIONS_WINDOW_MS then
     redis.call('HSET', FLEET, 'rejections_since', now, 'rejections', 0)
   end
   local most = math.max(3, math.floor(redis.call('ZCARD', DUE) * REJECTIONS_SHARE))
