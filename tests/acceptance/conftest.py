@@ -129,10 +129,6 @@ class Upstream:
         finally:
             self._state.options = self._options
 
-    def activate(self, accounts: list[str]) -> None:
-        """Serve accounts that were not active."""
-        self._state.accounts.open(accounts)
-
     def calls(self, after: int = 0) -> list[Call]:
         """The calls numbered above `after`, in their order."""
         return [Call(*row) for row in self._report(f"calls?after={after}")]

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -41,7 +43,6 @@ class Dintero:
 
     def __init__(self, sandbox: Sandbox, http: httpx.AsyncClient, clock: Clock) -> None:
         self.sandbox = sandbox
-        self.backstage = f"{sandbox.base_url.removesuffix('/v1')}/__sandbox"
         self.http = http
         self.clock = clock
 
@@ -65,8 +66,14 @@ class Dintero:
         page = (await self.get(f"{LIST}?limit=100", await self.partner_token())).json()
         return {element["account_id"]: element for element in page}
 
+    async def change_accounts(self, **changes: Any) -> httpx.Response:
+        return await self.http.post(self.sandbox.accounts_url, json=changes)
+
+    async def change_options(self, **options: Any) -> httpx.Response:
+        return await self.http.post(self.sandbox.options_url, json=options)
+
     async def stats(self) -> dict[str, Any]:
-        answer = await self.http.get(f"{self.backstage}/stats")
+        answer = await self.http.get(self.sandbox.stats_url)
         stats = answer.json()
         assert isinstance(stats, dict)
         return stats
@@ -154,7 +161,7 @@ async def test_stats_tell_the_accounts_only_when_asked(dintero: Dintero) -> None
     await dintero.exchange_token()
     assert "accounts" not in await dintero.stats()
 
-    answer = await dintero.http.get(f"{dintero.backstage}/stats", params={"accounts": "1"})
+    answer = await dintero.http.get(dintero.sandbox.stats_url, params={"accounts": "1"})
     assert answer.json()["accounts"]["exchange"] == {FIRST: 1}
     assert answer.json()["statuses"]["exchange"] == {"200": 1}
 
@@ -164,12 +171,12 @@ async def test_calls_tell_each_arrival(dintero: Dintero) -> None:
     dintero.clock.now += 2.5
     await dintero.post(EXCHANGE, token, {"account_id": INACTIVE})
 
-    rows = (await dintero.http.get(f"{dintero.backstage}/calls")).json()
+    rows = (await dintero.http.get(dintero.sandbox.calls_url)).json()
     assert rows == [
         [1, 0.0, "partner_token", PARTNER, 200],
         [2, 2.5, "exchange", INACTIVE, 403],
     ]
-    later = await dintero.http.get(f"{dintero.backstage}/calls", params={"after": 1})
+    later = await dintero.http.get(dintero.sandbox.calls_url, params={"after": 1})
     assert later.json() == rows[1:]
     assert (await dintero.stats())["started_at"] + rows[1][1] == dintero.clock.now
 
@@ -209,21 +216,171 @@ async def test_latency_delays_the_answer_and_not_the_count(dintero: Dintero) -> 
     assert loop.time() - started >= 0.2
 
 
-async def test_accounts_change_while_it_runs(dintero: Dintero) -> None:
+# Changed while it runs
+
+
+async def test_accounts_change_over_http_while_it_runs(dintero: Dintero) -> None:
+    answer = await dintero.change_accounts(hide=[FIRST], delete=[SECOND], open=[INACTIVE])
+    assert (answer.status_code, answer.json()) == (200, {})
+    listed = await dintero.listed()
+    assert {name: element["active"] for name, element in listed.items()} == {
+        SECOND: False,
+        INACTIVE: True,
+    }
+    assert listed[SECOND]["deleted_at"] == "2027-01-15T08:00:00Z"
+    assert [(await dintero.exchange(name)).status_code for name in (FIRST, SECOND, INACTIVE)] == [
+        200,
+        403,
+        200,
+    ]
+
+    await dintero.change_accounts(show=[FIRST], close=[FIRST, INACTIVE])
+    assert [element["active"] for element in (await dintero.listed()).values()] == [False] * 3
+    refused = [(await dintero.exchange(name)).json()["error"]["code"] for name in (FIRST, INACTIVE)]
+    assert refused == ["inactive_account"] * 2
+
+
+@with_options(accounts=10, inactive=0)
+async def test_what_the_operations_page_posts_to_rehearse_a_trouble_is_taken(
+    dintero: Dintero,
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+    section = page.partition("## Rehearse it")[2].partition("\n## ")[0]
+    url = str(dintero.http.base_url).removesuffix("/v1/") + "/__sandbox/"
+    shown = [json.loads(text) for text in re.findall(r"\{[^}]+\}", section)]
+    assert len(shown) >= 6
+    for body in shown:
+        await dintero.http.post(url + "options", json=shown[-1])  # all is well again
+        where = "accounts" if "close" in body else "options"
+        assert (await dintero.http.post(url + where, json=body)).status_code == 200, body
+
+
+async def test_accounts_change_in_process_while_it_runs(dintero: Dintero) -> None:
     dintero.sandbox.state.accounts.hide([FIRST])
     assert list(await dintero.listed()) == [SECOND, INACTIVE]
 
 
-@with_options(latency_seconds=30, error_share=1)
+@with_options(accounts=99_999, inactive=0)
+async def test_one_change_may_name_every_account(dintero: Dintero) -> None:
+    every = [f"T112{number:05}" for number in range(1, 100_000)]
+    assert (await dintero.change_accounts(hide=every)).status_code == 200
+    assert await dintero.listed() == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "named"),
+    [
+        ({"rename": [FIRST]}, "unknown_change", "rename"),
+        ({"close": ["T11200004"]}, "unknown_account", "close: 'T11200004'"),
+        ({"close": [SECOND, PARTNER]}, "unknown_account", f"close: '{PARTNER}'"),
+        ({"close": [1]}, "unknown_account", "close: 1"),
+        ({"close": [[FIRST]]}, "unknown_account", "close: "),
+        ({"close": FIRST}, "invalid_ids", "close"),
+        ({"close": None}, "invalid_ids", "close"),
+        ({"close": {FIRST: True}}, "invalid_ids", "close"),
+    ],
+)
+async def test_a_change_of_accounts_is_made_as_a_whole_or_not_at_all(
+    dintero: Dintero, changes: dict[str, object], code: str, named: str
+) -> None:
+    before = await dintero.listed()
+    status, given, message = error_of(await dintero.change_accounts(hide=[FIRST], **changes))
+    assert (status, given) == (400, code)
+    assert message.startswith(named)
+    assert await dintero.listed() == before
+
+
+async def test_options_change_over_http_while_it_runs(dintero: Dintero) -> None:
+    answer = await dintero.change_options(lifetime_seconds=20, reissue="remaining")
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {
+            "lifetime_seconds": 20,
+            "latency_seconds": 0.0,
+            "error_share": 0.0,
+            "throttle_share": 0.0,
+            "reissue": "remaining",
+            "revoked": "nothing",
+        },
+    )
+    first = await dintero.exchange()
+    assert first.json()["expires_in"] == 20
+    assert (await dintero.exchange()).json() == first.json()
+
+    await dintero.change_options(reissue="never", throttle_share=1)
+    token = dintero.sandbox.state.tokens.issue("partner", PARTNER, dintero.clock.now + 60)
+    answer = await dintero.post(EXCHANGE, token, {"account_id": FIRST})
+    await dintero.expect_refused(answer, 429, "throttled")
+
+
+@with_options(latency_seconds=60)
+async def test_latency_changes_while_it_runs(dintero: Dintero) -> None:
+    await dintero.change_options(latency_seconds=0.2)
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    await dintero.partner_token()  # the client itself gives up after five seconds
+    assert loop.time() - started >= 0.2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "named"),
+    [
+        ({"accounts": 4}, "fixed_option", "accounts "),
+        ({"client_secret": "canary-secret"}, "fixed_option", "client_secret "),
+        ({"unheard_of": 1}, "fixed_option", "unheard_of "),
+        ({"lifetime_seconds": 0}, "invalid_option", "lifetime_seconds "),
+        ({"lifetime_seconds": "20"}, "invalid_option", "lifetime_seconds "),
+        ({"lifetime_seconds": True}, "invalid_option", "lifetime_seconds "),
+        ({"latency_seconds": -0.1}, "invalid_option", "latency_seconds "),
+        ({"latency_seconds": None}, "invalid_option", "latency_seconds "),
+        ({"error_share": 1.1}, "invalid_option", "error_share "),
+        ({"throttle_share": 0.6}, "invalid_option", "error_share and throttle_share "),
+        ({"reissue": "always"}, "invalid_option", "reissue "),
+    ],
+)
+async def test_a_wrong_option_is_named_and_changes_nothing(
+    dintero: Dintero, wrong: dict[str, object], code: str, named: str
+) -> None:
+    await dintero.change_options(error_share=0.5)
+    before = dintero.sandbox.state.options
+    answer = await dintero.change_options(**{"latency_seconds": 9.0} | wrong)
+    status, given, message = error_of(answer)
+    assert (status, given) == (400, code)
+    assert named in message
+    assert "canary" not in answer.text
+    assert dintero.sandbox.state.options is before
+
+
+@pytest.mark.parametrize("name", ["latency_seconds", "error_share", "throttle_share"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity"])
+async def test_an_option_that_is_no_finite_number_is_named(
+    dintero: Dintero, name: str, number: str
+) -> None:
+    body = f'{{"{name}": {number}}}'
+    headers = {"Content-Type": "application/json"}
+    answer = await dintero.http.post(dintero.sandbox.options_url, content=body, headers=headers)
+    status, code, message = error_of(answer)
+    assert (status, code) == (400, "invalid_option")
+    assert message.startswith(f"{name} ")
+
+
+@pytest.mark.parametrize("name", ["options", "accounts"])
+async def test_a_change_that_is_no_json_object_is_refused(dintero: Dintero, name: str) -> None:
+    url = f"{dintero.sandbox.stats_url.removesuffix('stats')}{name}"
+    assert error_of(await dintero.http.post(url, json=[]))[:2] == (400, "invalid_body")
+    assert error_of(await dintero.http.post(url, data={}))[:2] == (400, "wrong_content_type")
+    assert error_of(await dintero.http.get(url))[:2] == (405, "wrong_method")
+
+
 async def test_backstage_is_neither_counted_nor_delayed_nor_failed(dintero: Dintero) -> None:
-    await dintero.stats()
-    assert (await dintero.stats())["total"] == 0
-    lost = await dintero.http.get(f"{dintero.backstage}/stats/x")
-    assert error_of(lost)[:2] == (404, "not_found")
-    changed = await dintero.http.post(f"{dintero.backstage}/stats")
-    assert error_of(changed)[:2] == (405, "wrong_method")
-    missing = await dintero.http.get(f"{dintero.backstage}/calls", params={"after": "x"})
-    assert error_of(missing)[:2] == (400, "invalid_after")
+    await dintero.change_options(latency_seconds=30, error_share=1)
+    await dintero.change_accounts(hide=[FIRST])
+    stats = await dintero.stats()
+    assert stats["total"] == 0
+    assert error_of(await dintero.http.get(f"{dintero.sandbox.stats_url}/x"))[:2] == (
+        404,
+        "not_found",
+    )
 
 
 # One negative test for each check
@@ -500,6 +657,14 @@ def test_the_process_announces_itself_and_ends_cleanly(number: signal.Signals) -
     base_url = json.loads(process.stdout.readline())["SUBTOKENS_BASE_URL"]
     assert httpx.post(f"{base_url}/accounts/{PARTNER}/auth/token").status_code == 401
     own = f"{base_url.removesuffix('/v1')}/__sandbox"
+    told = httpx.post(f"{own}/options", json={"error_share": 0.5}).json()
+    assert (told["lifetime_seconds"], told["reissue"], told["error_share"]) == (
+        20,
+        "remaining",
+        0.5,
+    )
+    assert httpx.post(f"{own}/accounts", json={"close": ["T11200007"]}).status_code == 200
+    assert httpx.post(f"{own}/accounts", json={"close": ["T11200008"]}).status_code == 400
     stats = httpx.get(f"{own}/stats").json()
     assert stats["started_at"] + stats["elapsed_seconds"] == pytest.approx(time.time(), abs=10)
 

@@ -17,7 +17,7 @@ from subtokens.tasks.dintero.transport import open_transport
 from subtokens.tasks.fleet import Fleet
 from subtokens.tasks.tokens.circuit import CircuitOpenError
 from subtokens.tasks.tokens.record import Kind
-from subtokens.tasks.tokens.stint import Pace, Stint, Tally
+from subtokens.tasks.tokens.stint import Stint, Tally
 from subtokens.tasks.work import _work_on
 from subtokens.workers.sandbox import SandboxOptions, serving
 
@@ -51,22 +51,19 @@ def open_fleet(redis, environment):
     return open_fleet
 
 
-def stint_of(fleet, lane="exchange", **pace):
+def stint_of(fleet, lane="exchange", **settings):
     ended = []
 
     async def on_ended(runs):
         ended.extend(runs)
 
-    wanted = {"concurrency": 10, "batch_size": 7, "lease_seconds": 60, "deadline_seconds": 20}
+    wanted = {"concurrency": 10, "batch_size": 7, "lease_seconds": 60, "batch_deadline_seconds": 20}
     stint = Stint(
         lane,
-        fleet.store,
         fleet.exchanger,
-        fleet.circuit,
         fleet.prober,
         fleet.limiters[lane],
-        fleet.rate,
-        Pace(**(wanted | pace)),
+        fleet.settings.model_copy(update=wanted | settings),
         on_ended,
     )
     return stint, ended
@@ -242,7 +239,7 @@ async def test_accounts_are_claimed_ahead_and_calls_stay_within_the_concurrency(
 
 async def test_a_stint_past_its_deadline_hands_back_what_it_claimed_ahead(open_fleet):
     async with open_fleet(SandboxOptions(accounts=400, latency_seconds=0.02)) as (fleet, sandbox):
-        tally = await stint_of(fleet, deadline_seconds=0.3)[0].run()
+        tally = await stint_of(fleet, batch_deadline_seconds=0.3)[0].run()
 
         assert 0 < tally.exchanged < 400
         assert sandbox.calls.stats(time.time())["calls"]["exchange"] == tally.exchanged

@@ -1,7 +1,9 @@
 """The sandbox without HTTP: time is passed in."""
 
 import json
+import time
 from base64 import b64encode
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -300,10 +302,12 @@ def test_an_account_is_refused_and_listed_as_inactive_while_it_is_closed() -> No
     assert [caller.exchange(token, name).status for name in account_ids(2, 3)] == [200, 200]
 
 
-def test_a_deleted_account_never_opens_again() -> None:
+def test_a_deleted_account_keeps_its_first_instant_and_never_opens_again() -> None:
     caller = Caller(accounts=3)
-    caller.state.accounts.delete(account_ids(2))
-    caller.state.accounts.open(account_ids(2))
+    accounts = caller.state.accounts
+    accounts.delete(account_ids(2), START)
+    accounts.delete(account_ids(2), START + 60)
+    accounts.open(account_ids(2))
 
     assert [(element["active"], element["deleted_at"]) for element in caller.listed().values()] == [
         (True, None),
@@ -312,6 +316,15 @@ def test_a_deleted_account_never_opens_again() -> None:
     ]
     refused = caller.exchange(caller.partner_token(), "T11200002")
     assert (refused.status, code_of(refused)) == (403, "inactive_account")
+
+
+def test_the_instant_of_a_deletion_is_now_unless_told() -> None:
+    caller = Caller(accounts=1)
+    earliest = int(time.time())
+    caller.state.accounts.delete([ACCOUNT])
+
+    deleted_at = datetime.fromisoformat(caller.listed()[ACCOUNT]["deleted_at"])
+    assert earliest <= deleted_at.timestamp() <= time.time()
 
 
 @pytest.mark.parametrize("name", ["hide", "show", "close", "open", "delete"])

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import sys
 import time
 import urllib.request
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -24,11 +26,10 @@ from .parts import DemoFailedError, demo_parts
 _LATENCY_SECONDS = 0.05
 _SHORTEST_LIFETIME_SECONDS = 20
 _TASK_SECONDS = 60.0
-_NEXT = """\
-Next, with your own credentials: cp .env.example .env, fill in the first three
-values, then
-  subtokens doctor        # what is wrong, and its remedy
-  subtokens up            # Redis, workers and beat on this machine"""
+_NEXT = f"""\
+Next, with your own credentials: put SUBTOKENS_PARTNER_ID, SUBTOKENS_CLIENT_ID
+and SUBTOKENS_CLIENT_SECRET into .env (.env.example names all settings), then
+  {Path(sys.executable).parent}/subtokens up"""
 
 
 def run_demo(accounts: int, rate: float, watch_seconds: float) -> int:

@@ -27,7 +27,7 @@ async def partner_findings(
             yield failed("keys in the store", what, remedy)
             return
         status = await status_of(fleet)
-        if with_calls and status.paused_seconds > PERMIT_SECONDS:
+        if with_calls and status.paused_seconds > PERMIT_SECONDS and not status.barred_by:
             text, remedy = "none was made, as the fleet is paused", "see pause, below"
             yield doubtful("calls", text, remedy)
         elif with_calls:

@@ -1,14 +1,15 @@
 """The partner's sub-accounts: consecutive ids, names from a seed, pages as Dintero lists them."""
 
 import re
+import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
 PARTNER_ID = re.compile(r"[PT][0-9]{3}00000")
 ACCOUNT_ID = re.compile(r"[PT][0-9]{8}")
-_DELETED_AT = "2027-01-15T08:00:00Z"
 
 _FIRST = ("Aurora", "Birk", "Dugg", "Elv", "Fjell", "Granit", "Hav", "Lyng", "Nordlys", "Skog")
 _SECOND = ("Bakeri", "Blomster", "Bok", "Kaffe", "Klær", "Optikk", "Sport", "Sykkel", "Te", "Verk")
@@ -27,7 +28,7 @@ class Accounts:
         self._seed = seed
         self._hidden: set[str] = set()
         self._closed = {self._id(number) for number in range(count - inactive + 1, count + 1)}
-        self._deleted: set[str] = set()
+        self._deleted: dict[str, str] = {}  # with the instant
 
     def __contains__(self, account_id: str) -> bool:
         return (
@@ -56,9 +57,11 @@ class Accounts:
         """Make closed ones active again; a deleted one stays deleted."""
         self._closed -= self._own(account_ids)
 
-    def delete(self, account_ids: Iterable[str]) -> None:
-        """List these as deleted, for good."""
-        self._deleted |= self._own(account_ids)
+    def delete(self, account_ids: Iterable[str], now: float | None = None) -> None:
+        """List these as deleted `now` (Unix seconds; else by the system's clock), for good."""
+        instant = datetime.fromtimestamp(time.time() if now is None else now, UTC)
+        deleted_at = f"{instant:%Y-%m-%dT%H:%M:%SZ}"
+        self._deleted = dict.fromkeys(self._own(account_ids), deleted_at) | self._deleted
 
     def settings(self, account_id: str) -> dict[str, Any]:
         """Give the account as `GET /accounts/{id}/management/settings` shows it."""
@@ -88,7 +91,7 @@ class Accounts:
         return [
             self.settings(account_id)
             | {
-                "deleted_at": _DELETED_AT if account_id in self._deleted else None,
+                "deleted_at": self._deleted.get(account_id),
                 "paging_token": self._paging_token(account_id),
             }
             for account_id in islice(listed, limit)

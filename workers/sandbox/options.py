@@ -1,8 +1,18 @@
-"""What a sandbox is told when it starts."""
+"""What a sandbox is told when it starts, and in part while it runs."""
 
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+#: What may change while the sandbox runs; the rest holds from its start to its end.
+CHANGEABLE = (
+    "lifetime_seconds",
+    "latency_seconds",
+    "error_share",
+    "throttle_share",
+    "reissue",
+    "revoked",
+)
 
 
 class SandboxOptions(BaseModel):

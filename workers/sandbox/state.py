@@ -50,7 +50,7 @@ class _Visit:
 class SandboxState:
     """One partner, its accounts, its tokens and the count of its calls. Times are Unix seconds.
 
-    `options` is read at each call: tests put another there to change faults and lifetimes.
+    `options` is read at each call, and may be replaced by one that differs in what is CHANGEABLE.
     """
 
     def __init__(self, options: SandboxOptions, started_at: float) -> None:
