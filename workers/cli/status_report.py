@@ -17,13 +17,12 @@ from ...tasks.fleet import Fleet
 from ...tasks.runtime import runtime
 from ...tasks.tokens.forecast import Forecast, needed_per_second, usable_seconds
 from ...tasks.tokens.status import FleetStatus
-from ..fleets import chosen_fleets, forecast_of, status_of
+from ..fleets import chosen_fleets, forecast_of, status_of, whose_fault
 from .explain import in_words
 from .terminal import answers, say
 
 _Seen = tuple[FleetStatus, Forecast | None]
 _BAR_CELLS = 30
-_FAULTS = {"upstream": "the upstream", "credential": "our credential", "us": "our settings"}
 
 
 def once(*, as_json: bool) -> None:
@@ -144,8 +143,7 @@ def _rows(fleet: FleetStatus) -> list[tuple[str, str]]:
     if fleet.open_runs:
         rows.append(("open runs", str(fleet.open_runs)))
     if fleet.barred_since:
-        fault = _FAULTS.get(fleet.barred_by, fleet.barred_by)
-        since = f"since {fleet.barred_since:%H:%M:%S} UTC, by the fault of {fault}"
+        since = f"since {fleet.barred_since:%H:%M:%S} UTC, by the fault of {whose_fault(fleet)}"
         again = f"tried again in {in_words(fleet.paused_seconds)}"
         rows.append(("no calls", f"{since}: {fleet.pause_reason}; {again}"))
     elif fleet.paused_seconds:

@@ -11,11 +11,11 @@ from ...tasks.tokens.errors import NoTokenError, SealError
 from ...tasks.tokens.reader import TokenReader
 from ...tasks.tokens.status import FleetStatus
 from ...tasks.tokens.store import TokenStore
+from ..fleets import whose_fault
 from .finding import Finding, doubtful, failed, well
 
 _SAMPLE = 20
 _LATE_SECONDS = 10
-_FAULTS = {"upstream": "the upstream", "credential": "our credential", "us": "our settings"}
 
 
 async def sample(store: TokenStore) -> list[str]:
@@ -83,12 +83,10 @@ def pause(status: FleetStatus) -> list[Finding]:
     """Whether nobody may call Dintero now, and why."""
     if not (status.paused_seconds or status.barred_by):
         return []
-    until, remedy = (
-        f" for {status.paused_seconds:.0f} s",
-        "put right what the reason names; it goes on",
-    )
+    until = f" for {status.paused_seconds:.0f} s"
+    remedy = "put right what the reason names; it goes on"
     if status.barred_by:
-        until = f" but a prober, by the fault of {_FAULTS.get(status.barred_by, status.barred_by)}"
+        until = f" but a prober, by the fault of {whose_fault(status)}"
         remedy += " within a minute, or at once after subtokens exchange --retry"
     text = f"nobody calls Dintero{until}: {status.pause_reason}"
     return [doubtful("pause", text, remedy)]

@@ -52,12 +52,12 @@ def run_up(data_folder: Path, workers: int, monitor_port: int) -> int:
         environment = os.environ | _variables(folder, given, redis)
         os.environ.update(environment)
         load(Settings)  # what is wrong with them is told once, before anything starts
-        servers = [redis.keeper()] if redis else []
-        for server in servers:
+        servers = list[Keeper]()
+        if redis:
+            servers.append(server := redis.keeper())
             stack.callback(_stop, servers, _REDIS_GRACE_SECONDS, stops)
             server.look()
-        if redis:
-            redis.await_answer(servers[0], lambda: stops.count > 0)
+            redis.await_answer(server, lambda: stops.count > 0)
         crew = list(_crew(environment, workers))
         monitors = list(_monitor(environment, monitor_port))
         stack.callback(_stop, monitors, GRACE_SECONDS, stops)
