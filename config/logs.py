@@ -84,7 +84,7 @@ log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         _for_any_handler,
     ],
     wrapper_class=structlog.stdlib.BoundLogger,
-)
+).bind()  # once: unbound, each call would bind it anew
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:

@@ -102,7 +102,7 @@ async def discover_accounts(fleet: Fleet, app: Celery, *, drop_missing: bool = F
     discovery = Discovery(
         partner_id, listed, listed - len(present), enrolled, settled.accounts, held_back
     )
-    interval = fleet.discovery_interval_seconds
+    interval = fleet.settings.discovery_interval_seconds
     await fleet.metrics.write(is_last=True)
     await note_discovery(store, discovery, started_ms + int(interval * 1000) if interval else None)
     log.info("accounts.discovered", **discovery.as_dict())

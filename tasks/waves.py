@@ -17,17 +17,27 @@ from .tokens.errors import SealError
 
 ACCOUNT_DONE = "subtokens.account_done"
 FAILED, UNSENDABLE = "failed", "unsendable"
+# A message takes two milliseconds: all that are taken together must be sent within their lease, or
+# another look sends them, too.
+_SLICE = 200
+_MOST_SLICES = 50  # of a wave
 
 
 async def send_wave(fleet: Fleet, app: Celery, run_id: str) -> None:
     """Send as many messages as may be under way. Raises redis.RedisError, OperationalError."""
+    for number in range(_MOST_SLICES):
+        if await _send_slice(fleet, app, run_id, is_begun=number > 0) < _SLICE:
+            return
+
+
+async def _send_slice(fleet: Fleet, app: Celery, run_id: str, *, is_begun: bool) -> int:
     try:
-        message, accounts = await fleet.runs.next_wave(run_id)
+        message, accounts = await fleet.runs.next_wave(run_id, _SLICE, is_begun=is_begun)
     except SealError as error:  # another worker may hold the key; else the run ends by its deadline
         log.error("run.refused", run_id=run_id, error=str(error))
-        return
+        return 0
     if not accounts:
-        return
+        return 0
     partner_id = fleet.partner.partner_id
     try:
         await asyncio.to_thread(_publish, app, partner_id, run_id, message, accounts)
@@ -40,6 +50,7 @@ async def send_wave(fleet: Fleet, app: Celery, run_id: str) -> None:
     else:
         await fleet.runs.wave_sent(run_id, accounts)
         log.debug("wave.sent", run_id=run_id, count=len(accounts))
+    return len(accounts)
 
 
 def _publish(

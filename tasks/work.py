@@ -98,7 +98,8 @@ async def _work_on(fleet: Fleet, others: Sequence[Fleet], app: Celery, lane: Lan
 
     async def keep_up(other: Fleet, its_lane: Lane) -> None:
         while not own.done():
-            await _stint(other, app, its_lane)
+            with suppress(RedisError):  # its own ticket meets it, and the sweep says so
+                await _stint(other, app, its_lane)
             await asyncio.wait([own], timeout=_LOOK_AT_OTHERS_SECONDS)
 
     try:

@@ -67,7 +67,7 @@ class Tickets:
             int(HELD_SECONDS * 1000),
             self._lapse_ms,
             int(LONGEST_FOLLOW_UP_SECONDS * 1000),
-            "1" if is_sweep else "0",
+            int(is_sweep),
             int(discovery_lease_seconds * 1000),
             self._store.holder,
             ",".join(self._store.sealer.key_ids),
@@ -76,7 +76,7 @@ class Tickets:
             beat[:LONGEST_NAME],
         )
         renew, exchange, follow_up_ms, discover, held_back, waves, workers, *more = answer
-        self._epoch, is_lost, *ripe = more
+        self._epoch, is_lost, mended, *ripe = more
         if is_lost:
             log.error(
                 "store.lost",
@@ -85,6 +85,8 @@ class Tickets:
                 "discovery brings back what Dintero lists, and imported accounts must be imported "
                 "again: subtokens accounts import",
             )
+        if mended:
+            log.error("due.mended", partner_id=self._store.keys.partner_id, count=mended)
         told = zip(workers[::2], workers[1::2], strict=True)
         self.key_use.heed(live_workers(told, now_ms))
         names = [f"{name}:{number}" for number in range(1, renew + exchange + 1)]

@@ -123,7 +123,7 @@ class Stage:
             eventually(lambda: "beat: Starting" in self.beat.said())
         eventually(lambda: not site.store.zcard(keys.runs), within=SEEN_SECONDS)
         tickets = [key for key in keys.for_scripts if key.endswith("_tickets")]
-        site.store.zadd(keys.due, dict.fromkeys(ACCOUNTS, 1e13), xx=True)
+        site.store.zadd(keys.due, dict.fromkeys(ACCOUNTS, 2e12), xx=True)
         held = [key for key in keys.for_scripts if key.endswith((":limiter", ":partner_lock"))]
         site.store.delete(keys.claims, *tickets, keys.failing, *held)
         for account in ACCOUNTS:
@@ -414,7 +414,7 @@ def false_waves(site: Site, run_id: str, ended_at: float, meta: dict[str, Any]) 
     """What its counts say that is not so, as the user's tasks see it. The run has their name."""
     found = false_counts(site, run_id, ended_at, meta)
     kept = site.store.hget(site.keys.run(run_id), "message")
-    name = json.loads(kept)["args"][0]
+    name = json.loads(kept.split(b" ", 2)[2])["args"][0]  # behind its signature
     done, late = members(site, run_id, "done"), members(site, run_id, "open")
     failed = members(site, run_id, "failed:failed") | members(site, run_id, "failed:no_token")
     if false := done - ran(site, name):
@@ -468,7 +468,7 @@ def dark_stage(
         ) as site,
     ):
         site.enrol(ACCOUNTS)
-        site.store.zadd(site.keys.due, dict.fromkeys(ACCOUNTS, 1e13))
+        site.store.zadd(site.keys.due, dict.fromkeys(ACCOUNTS, 2e12))
         yield Stage(site, has_beat=False), upstream
 
 

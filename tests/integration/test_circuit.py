@@ -69,7 +69,7 @@ async def test_a_credential_that_may_no_longer_exchange_suspends_the_partner_and
     assert await work_off(fleet) == 0
 
     assert (
-        calls(sandbox) - before <= fleet.pace.concurrency + 4
+        calls(sandbox) - before <= fleet.settings.concurrency + 4
     )  # those in flight, and who was asked
     status = await fleet_status(fleet.store, 100)
     assert (status.failing, status.due, status.claimed, status.valid) == (0, 200, 0, 200)
@@ -133,6 +133,7 @@ async def test_foreign_accounts_by_the_thousand_do_not_suspend_the_partner(onboa
     await enrol(fleet, ids(1001, 10_000))
     before = calls(sandbox)
 
+    fleet.settings = fleet.settings.model_copy(update={"batch_deadline_seconds": 100})
     await work_off(fleet)
 
     status = await fleet_status(fleet.store, 100)
@@ -157,7 +158,7 @@ async def test_an_outage_opens_the_circuit_and_one_prober_closes_it(onboarded, w
 
     await work_off(fleet)
 
-    assert 20 <= calls(sandbox) - before <= 4 * fleet.pace.concurrency  # by the next flush
+    assert 20 <= calls(sandbox) - before <= 4 * fleet.settings.concurrency  # by the next flush
     status = await fleet_status(fleet.store, 100)
     assert (status.barred_by, status.pause_reason) == ("upstream", "upstream_failed")
     assert (status.valid, status.quarantined) == (500, {})

@@ -8,7 +8,9 @@ from redis.exceptions import RedisError
 from subtokens.config.errors import SubtokensError
 from subtokens.tasks.tokens.async_reader import AsyncTokenReader
 from subtokens.tasks.tokens.coming_day import fleet_forecast
+from subtokens.tasks.tokens.errors import NoTokenError
 from subtokens.tasks.tokens.key_use import sealed_records, workers_of
+from subtokens.tasks.tokens.membership import absent_twice
 from subtokens.tasks.tokens.renewal import Cadence
 from subtokens.tasks.tokens.scripts import misplaced
 from subtokens.tasks.tokens.status import fleet_status
@@ -138,6 +140,7 @@ async def looks(fleet, reader):
     yield "look", fleet.tickets.look(is_sweep=True)
     yield "ripe", fleet.runs.ripe()
     yield "reject", store.reject(A, 1)
+    yield "kept waiting", fleet.runs.is_kept_waiting()
 
 
 async def complaints(fleet, reader):
@@ -159,7 +162,7 @@ async def served(fleet, reader, work_off, clock):
         try:
             await asyncio.wait_for(work_off(fleet), DEADLINE_SECONDS)
         except RedisError:
-            clock.push(fleet.pace.lease_seconds)
+            clock.push(fleet.settings.lease_seconds)
     return set(await reader.get_many(ACCOUNTS)) == set(ACCOUNTS)
 
 
@@ -221,3 +224,73 @@ async def test_strangers_in_the_due_set_do_not_keep_the_accounts_from_their_turn
     assert await work_off(fleet) == 3
 
     assert set(await reader.get_many(ACCOUNTS)) == set(ACCOUNTS)
+
+
+@pytest.mark.parametrize("score", ["inf", "-inf", 1e300, -1e300, 1.8e15, -1.8e15])
+async def test_an_account_due_at_no_instant_at_all_comes_back_by_the_sweep_and_it_is_told_once(
+    fleet, reader, redis, work_off, clock, caplog, score
+):
+    clock.push(LIFETIME + 1)
+    await redis.zadd(fleet.store.keys.due, {A: score})
+    assert set(await complaints(fleet, reader)) <= {"get"}  # which includes a look
+
+    assert await work_off(fleet) == 3
+
+    assert set(await reader.get_many(ACCOUNTS)) == set(ACCOUNTS)
+    told = [r.msg for r in caplog.records if r.msg["event"] == "due.mended"]
+    assert [(one["partner_id"], one["count"]) for one in told] == [(reader.partner_id, 1)]
+    caplog.clear()
+    await fleet.tickets.look(is_sweep=True)
+    assert not caplog.records
+
+
+async def test_a_token_of_ten_years_is_due_at_an_instant_even_for_a_clock_that_lost_its_time(
+    fleet, redis, clock
+):
+    due = {A: int((clock() + 0.8 * 315_360_000) * 1000)}
+    await redis.zadd(fleet.store.keys.due, due)
+
+    await fleet.tickets.look(is_sweep=True)
+    clock.now = 0.0  # a machine without a battery, before it has heard of the time
+    await fleet.tickets.look(is_sweep=True)
+
+    assert await redis.zscore(fleet.store.keys.due, A) == due[A]
+
+
+@pytest.mark.parametrize("value", ["garbage", b"\xff\xfe\0", "9" * 400])
+@pytest.mark.parametrize("field", ["quarantined_at", "expires_at", "history"])
+async def test_why_there_is_no_token_is_told_whatever_stands_in_the_accounts_state(
+    fleet, reader, redis, field, value
+):
+    await redis.delete(fleet.store.keys.token(A))
+    await redis.hset(fleet.store.keys.state(A), field, value)
+
+    with pytest.raises(NoTokenError, match=A):
+        await reader.get(A)
+
+
+async def test_garbage_about_who_was_absent_stops_no_discovery_and_drops_nobody(fleet, redis):
+    store = fleet.store
+    await store.enrol([("T11200009", "")], "discovered")
+    await redis.hset(store.keys.due.removesuffix("due") + "absent", "T11200009", "garbage")
+
+    gone = await absent_twice(store, ACCOUNTS, store.now_ms())
+
+    assert gone == ([], 4)
+    assert await absent_twice(store, ACCOUNTS, store.now_ms() + 1) == (["T11200009"], 4)
+
+
+async def test_strangers_among_those_covered_longest_are_no_witnesses(fleet, redis):
+    await redis.zadd(fleet.store.keys.expiry, {b"\xff": 9e15, "garbage": "inf"})
+
+    assert await fleet.prober._witnesses() == list(reversed(ACCOUNTS))
+
+
+@pytest.mark.parametrize("value", ["garbage", b"\xff\xfe\0", "9" * 400])
+@pytest.mark.parametrize("field", ["ended_at", "deadline_at"])
+async def test_a_run_with_garbage_in_it_keeps_no_ticket_from_its_work(fleet, redis, field, value):
+    keys = fleet.store.keys
+    await redis.zadd(keys.runs, {"r": fleet.store.now_ms()})
+    await redis.hset(keys.run("r"), field, value)
+
+    assert await fleet.runs.is_kept_waiting() is False

@@ -645,16 +645,16 @@ async def test_the_end_of_the_block_frees_the_port() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_process_announces_itself_and_ends_cleanly(number: signal.Signals) -> None:
-    options = ["--accounts=7", "--latency=0", "--lifetime-seconds=20", "--reissue=remaining"]
+    options = ["--port=0", "--accounts=7", "--latency=0", "--lifetime=20", "--reissue=remaining"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "subtokens.workers.sandbox", *options],
+        [sys.executable, "-m", "subtokens.workers.cli", "sandbox", "--json", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={"PATH": os.environ["PATH"]},
         text=True,
     )
     assert process.stdout is not None
-    base_url = json.loads(process.stdout.readline())["base_url"]
+    base_url = json.loads(process.stdout.readline())["SUBTOKENS_BASE_URL"]
     assert httpx.post(f"{base_url}/accounts/{PARTNER}/auth/token").status_code == 401
     own = f"{base_url.removesuffix('/v1')}/__sandbox"
     told = httpx.post(f"{own}/options", json={"error_share": 0.5}).json()

@@ -5,6 +5,7 @@ import gc
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -78,6 +79,29 @@ async def test_calls_at_once_have_a_connection_each_and_no_more_than_are_allowed
         answers = await asyncio.gather(*(ask() for _ in range(12)))
     assert sorted(answers) == sorted(f"200 {number}" for number in range(12))
     assert server.connections == 4
+
+
+async def test_calls_that_hang_at_one_server_keep_none_at_another_waiting() -> None:
+    hung, well = Server([3600.0], [3600.0]), Server([answer("a")])
+    listeners = [await asyncio.start_server(server, "127.0.0.1", 0) for server in (hung, well)]
+    ports = [listener.sockets[0].getsockname()[1] for listener in listeners]
+    async with open_transport(2) as transport:
+
+        async def ask(port: int) -> int:
+            request = httpx.Request("GET", f"http://127.0.0.1:{port}/")
+            return (await transport.handle_async_request(request)).status_code
+
+        hanging = [asyncio.create_task(ask(ports[0])) for _ in range(3)]
+        async with asyncio.timeout(5):
+            while len(hung.requests) < 2:
+                await asyncio.sleep(0.01)
+            assert await ask(ports[1]) == 200
+        assert hung.connections == 2
+        for call in hanging:
+            call.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+    for listener in listeners:
+        listener.close()
 
 
 @pytest.mark.parametrize("interim", ["100 Continue", "103 Early Hints"])
@@ -166,6 +190,19 @@ async def test_a_connection_idle_for_too_long_is_not_used_again(
         monkeypatch.setattr(module, "KEEPALIVE_SECONDS", -1.0)
         assert await ask() == "200 b"
     assert server.connections == 2
+
+
+async def test_a_connection_is_given_up_before_a_server_that_closes_idle_ones_after_five_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    server = Server([answer("a")], [answer("b")], [answer("c")])
+    async with serving(server) as ask:
+        for now, expected, connections in [(0, "200 a", 1), (3.5, "200 b", 1), (8, "200 c", 2)]:
+            clock.now = now
+            assert await ask() == expected
+            assert server.connections == connections
 
 
 async def test_calls_at_once_look_the_name_up_once_and_a_failure_is_not_kept(

@@ -57,7 +57,8 @@ end
 local function knock()
   local probe_in = probe_due_in(now)
   if not probe_in then return nil end
-  local pause = (tonumber(redis.call('HGET', LIMITER, 'paused_until')) or 0) - server_us()
+  local now_us = server_us()
+  local pause = instant_us(redis.call('HGET', LIMITER, 'paused_until'), now_us + LONGEST_PAUSE_US) - now_us
   local wait = math.max(probe_in * 1000, pause)
   if wait > 0 then return { 'open', 0, 0, math.ceil(wait) } end
   redis.call('HSET', CIRCUIT, 'probe_at', now + PROBER_LEASE_MS, 'prober', holder)

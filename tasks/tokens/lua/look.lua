@@ -5,16 +5,32 @@
 -- One look at what is to be done. Registers the tickets that the due accounts of each lane lack,
 -- and returns {renew tickets, exchange tickets, follow-up ms, '1' to discover, rejections that are
 -- held back, {run whose next wave may be due, …}, {worker, 'seen-at key-ids', …},
--- the epoch, 1 where the caller is to say that the data was lost, ripe run, …}.
+-- the epoch, 1 where the caller is to say that the data was lost, accounts whose due score was none,
+-- ripe run, …}.
 -- Follow-up: where nothing is due, or nobody may call, but a run is open, one delayed ticket keeps
 -- it going.
 local now, name, per_ticket = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local most, longest = tonumber(ARGV[4]), tonumber(ARGV[7])
 local HISTORY_SLOT_MS, HISTORY_ROWS = 600000, 145
+local LONGEST_LIFETIME_MS = 10 * 366 * 86400 * 1000 -- no answer's token lives longer
+local CLOCKS_DIFFER_MS = 60000 -- at most; one that differs by more was set wrong
 local number, probe_in = 0, probe_due_in(now)
+
+-- Due further ahead than any token lives: garbage, as infinity is. Without this, never again. A
+-- machine that has lost its clock must not think so of the whole fleet.
+local function mend_due_scores()
+  local furthest = math.max(now, server_us() / 1000) + LONGEST_LIFETIME_MS
+  local after, before = string.format('(%.0f', furthest), string.format('(-%.0f', furthest)
+  local odd = redis.call('ZRANGE', DUE, after, '+inf', 'BYSCORE', 'LIMIT', 0, 500)
+  for _, account in ipairs(odd) do redis.call('ZADD', DUE, 'XX', now, account) end
+  local asked = redis.call('ZRANGE', DUE, '-inf', before, 'BYSCORE', 'LIMIT', 0, 500)
+  for _, account in ipairs(asked) do redis.call('ZADD', DUE, 'XX', -now, account) end
+  return #odd + #asked
+end
 
 local function top_up(lane, tickets, lapse)
   redis.call('ZREMRANGEBYSCORE', tickets, '-inf', now)
+  redis.call('ZREMRANGEBYSCORE', tickets, now + lapse + CLOCKS_DIFFER_MS, '+inf')
   local due = due_count(lane, now)
   local wanted = math.min(most, math.ceil(due / per_ticket))
   if probe_in then wanted = lane == 'renew' and probe_in <= 0 and 1 or 0 end
@@ -65,22 +81,13 @@ local function tell_who_expired()
   redis.call('HSET', FLEET, 'expired_until', #expired == 200 and expired[200] or now)
 end
 
--- Which keys each live worker process holds: nobody seals what another cannot open.
-local function tell_keys(holder, key_ids, silent)
-  redis.call('HSET', WORKERS, holder, string.format('%.0f', now) .. ' ' .. key_ids)
-  local kept = redis.call('HGETALL', WORKERS)
+-- Notes a sign of life, which begins with when it came; who has been silent for too long is dropped.
+local function note_life(key, name, more, silent)
+  if name ~= '' then redis.call('HSET', key, name, string.format('%.0f', now) .. more) end
+  local kept = redis.call('HGETALL', key)
   for i = 1, #kept, 2 do
-    local seen_at = tonumber(string.match(kept[i + 1], '^%d+ ') or 0)
-    if seen_at + silent < now then redis.call('HDEL', WORKERS, kept[i]) end
-  end
-  return redis.call('HGETALL', WORKERS)
-end
-
-local function tell_beat(beat, silent)
-  if beat ~= '' then redis.call('HSET', BEATS, beat, string.format('%.0f', now)) end
-  local kept = redis.call('HGETALL', BEATS)
-  for i = 1, #kept, 2 do
-    if (tonumber(kept[i + 1]) or 0) + silent < now then redis.call('HDEL', BEATS, kept[i]) end
+    local seen_at = tonumber(string.match(kept[i + 1], '^%d+')) or 0
+    if seen_at + silent < now then redis.call('HDEL', key, kept[i]) end
   end
 end
 
@@ -116,24 +123,27 @@ end
 
 local epoch, is_lost = compare_epochs(ARGV[13])
 local held_back = act_on_rejections()
+local mended = mend_due_scores()
 local renewals, renew = top_up('renew', RENEW_TICKETS, tonumber(ARGV[5]))
 local asked, exchange = top_up('exchange', EXCHANGE_TICKETS, tonumber(ARGV[6]))
 local delay = (probe_in or renewals + asked == 0) and follow_up() or 0
 
-local discover, lease = '0', tonumber(ARGV[9])
+local discover, lease, silent = '0', tonumber(ARGV[9]), tonumber(ARGV[12])
 if ARGV[8] == '1' then
   redis.call('HSET', FLEET, 'swept_at', now)
   tell_who_expired()
-  tell_beat(ARGV[14], tonumber(ARGV[12]))
+  note_life(BEATS, ARGV[14], '', silent)
   keep_history()
   local due_at = tonumber(redis.call('HGET', FLEET, 'discovery_due_at')) or 0
-  if lease > 0 and due_at <= now then
+  if lease > 0 and (due_at <= now or due_at > now + LONGEST_LIFETIME_MS) then
     redis.call('HSET', FLEET, 'discovery_due_at', now + lease)
     discover = '1'
   end
 end
 local waves = redis.call('ZRANGE', WAVES, '-inf', now, 'BYSCORE', 'LIMIT', 0, 20)
-local workers = tell_keys(ARGV[10], ARGV[11], tonumber(ARGV[12]))
+-- With the keys that each worker process holds: nobody seals what another cannot open.
+note_life(WORKERS, ARGV[10], ' ' .. ARGV[11], silent)
+local workers = redis.call('HGETALL', WORKERS)
 write_counts()
 return { renew, exchange, delay, discover, held_back, waves, workers, epoch, is_lost,
-  unpack(ripe_runs(now)) }
+  mended, unpack(ripe_runs(now)) }

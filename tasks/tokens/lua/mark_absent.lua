@@ -7,9 +7,13 @@ for i = 3, #ARGV do
   local account = ARGV[i]
   if redis.call('ZSCORE', DUE, account)
       and redis.call('HEXISTS', STATE .. account, 'imported') == 0
-      and redis.call('HSETNX', ABSENT, account, now) == 0
-      and tonumber(redis.call('HGET', ABSENT, account)) <= started_at then
-    gone[#gone + 1] = account
+      and redis.call('HSETNX', ABSENT, account, now) == 0 then
+    local since = tonumber(redis.call('HGET', ABSENT, account))
+    if not since then
+      redis.call('HSET', ABSENT, account, now) -- garbage
+    elseif since <= started_at then
+      gone[#gone + 1] = account
+    end
   end
 end
 return gone
