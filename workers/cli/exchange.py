@@ -21,7 +21,8 @@ def exchange(
         bool,
         typer.Option(
             "--retry",
-            help="also those that back off or are in quarantine; alone: only those",
+            help="also those that back off or are in quarantine; alone: only those. "
+            "A suspended partner is tried at once",
         ),
     ] = False,
     wait: Annotated[bool, typer.Option(help="wait for the end, with a progress bar")] = True,

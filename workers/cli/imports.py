@@ -12,7 +12,9 @@ from .options import AsJson
 
 
 def import_accounts(
-    file: Annotated[Path, typer.Argument(help="CSV, or one id a line; - reads stdin")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV with a column account_id, or one id a line; - reads stdin")
+    ],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="check the file and say what would happen")
     ] = False,
