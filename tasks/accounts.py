@@ -13,12 +13,19 @@ from ..config.ids import checked_account_id
 from ..config.logs import log
 from ..config.queues import ACCOUNTS_QUEUE, SWEEP_QUEUE
 from .dintero.client import ACCOUNTS, pages_of_accounts
-from .dintero.errors import Blame, DinteroError, UnauthorizedError, UnreachableError
+from .dintero.errors import (
+    Blame,
+    DinteroError,
+    ThrottledError,
+    UnauthorizedError,
+    UnreachableError,
+)
 from .dintero.wire import ListedAccount
 from .fleet import Fleet
 from .look import DISCOVERY_LEASE_SECONDS, release
 from .runtime import runtime
 from .tokens.cancellation import heed_cancellation
+from .tokens.limiter import DEFAULT_PAUSE_SECONDS
 from .tokens.membership import Discovery, absent_twice, drop, is_too_many, note_discovery
 from .tokens.selection import ids_in_a_message
 
@@ -151,6 +158,9 @@ async def _fetch_page_patiently(fleet: Fleet, after: str | None) -> list[ListedA
         except DinteroError as error:
             if error.blame is not Blame.UPSTREAM:
                 raise
+            if isinstance(error, ThrottledError):  # that binds all others, too
+                seconds = error.retry_after_seconds or DEFAULT_PAUSE_SECONDS
+                await fleet.limiters["renew"].pause(seconds, str(error))
             await asyncio.sleep(max(pause_seconds, error.retry_after_seconds or 0.0))
     return await _fetch_page_once(fleet, after)
 

@@ -17,8 +17,8 @@ import httpx
 
 from .connection import Answer, Connection
 
-# Below the shortest usual idle timeout, Node's and Apache's 5 s. Sweeps come each second, so that calls
-# come whole seconds apart, too: half of those sent after 5.0 s met the server's closing.
+# Below the shortest usual idle timeout, Node's and Apache's 5 s. Sweeps come each second, so that
+# calls come whole seconds apart, too: half of those sent after 5.0 s met the server's closing.
 KEEPALIVE_SECONDS = 4.0
 ADDRESSES_KEPT_SECONDS = 10.0
 LARGEST_BODY = 8 * 1024 * 1024
