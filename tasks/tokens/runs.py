@@ -189,7 +189,8 @@ class Runs:
             for run in ripe:
                 pipe.hmget(self._keys.run(run.decode()), ["ended_at", "deadline_at"])
             kept = await pipe.execute()
-        ends = [min(number_of(instant) for instant in found if instant) for found in kept if found[1]]
+        known = [[number_of(one) for one in found if one] for found in kept if found[1]]
+        ends = [min(instants) for instants in known]
         first, last = _KEPT_WAITING_SECONDS * 1000, _NOBODY_TAKES_IT_SECONDS * 1000
         return any(first <= now_ms - end_ms <= last for end_ms in ends)
 
