@@ -158,7 +158,7 @@ async def _fetch_page_patiently(fleet: Fleet, after: str | None) -> list[ListedA
         except DinteroError as error:
             if error.blame is not Blame.UPSTREAM:
                 raise
-            if isinstance(error, ThrottledError):  # that binds all others, too
+            if isinstance(error, ThrottledError) and error.status:  # that binds all others, too
                 seconds = error.retry_after_seconds or DEFAULT_PAUSE_SECONDS
                 await fleet.limiters["renew"].pause(seconds, str(error))
             await asyncio.sleep(max(pause_seconds, error.retry_after_seconds or 0.0))

@@ -242,7 +242,7 @@ async def test_a_429_to_the_listing_lets_nobody_call_for_as_long_as_it_says(flee
     monkeypatch.setattr(accounts, "PAGE_SECONDS", 0.5)
 
     async def throttled(*_):
-        raise ThrottledError("accounts", "answered 429", retry_after_seconds=300)
+        raise ThrottledError("accounts", "answered 429", status=429, retry_after_seconds=300)
 
     monkeypatch.setattr(fleet.client, "list_accounts", throttled)
     with pytest.raises(DinteroError):
