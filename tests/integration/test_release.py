@@ -1,4 +1,4 @@
-"""Sending what waits in the store: what only fails for now is sent later, and nothing is dropped."""
+"""Sending what waits in the store: what fails for now is sent later, and nothing is dropped."""
 
 import json
 
