@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_HOMES = {  # of what is no task
     "AsyncTokenReader": ".tasks.tokens.async_reader",
     "InputError": ".config.errors",
     "SettingsError": ".config.errors",
@@ -50,17 +50,6 @@ _HOMES = {
     "TokenReader": ".tasks.tokens.reader",
     "TokenRecord": ".tasks.tokens.record",
     "save_selection": ".tasks.tokens.selection",
-    "account_done": ".tasks",
-    "discover": ".tasks",
-    "ensure": ".tasks",
-    "exchange": ".tasks",
-    "fan_out": ".tasks",
-    "for_each_account": ".tasks",
-    "forget": ".tasks",
-    "reject": ".tasks",
-    "renew_due": ".tasks",
-    "watch_runs": ".tasks",
-    "work": ".tasks",
 }
 
 __all__ = [
@@ -92,9 +81,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a package's attributes have no one type
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES.get(name, ".tasks")
     found = getattr(import_module(home, __name__), name)
     if isinstance(found, ModuleType):
         # A task's module bears its name, and was loaded by another door before the tasks were.

@@ -31,6 +31,6 @@ def seconds_of(value: Duration) -> float:
     if 0 <= seconds <= _MOST_SECONDS:
         return float(seconds)
     raise InputError(
-        f"{value!r:.40} is no duration: give seconds, a timedelta, or text such as 45s, 90m, "
-        "1h30m or 1d"
+        f"{value!r:.40} is no duration: write it such as 45s, 90m, 1h30m or 1d; a number from "
+        "Python is seconds"
     )

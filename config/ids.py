@@ -20,7 +20,7 @@ def checked_partner_id(value: str) -> str:
     """
     if not isinstance(value, str) or not PARTNER_ID.fullmatch(value):
         raise InputError(
-            f"{_shown(value)} is not a partner id: T (test) or P (production), "
+            f"{value!r:.40} is not a partner id: T (test) or P (production), "
             "three digits and five zeros, such as T11200000"
         )
     return value
@@ -34,7 +34,7 @@ def checked_account_id(value: str, partner_id: str) -> str:
     """
     if not isinstance(value, str) or not ACCOUNT_ID.fullmatch(value):
         raise InputError(
-            f"{_shown(value)} is not an account id: T (test) or P (production) "
+            f"{value!r:.40} is not an account id: T (test) or P (production) "
             "and eight digits, such as T11200001"
         )
     if value[0] != partner_id[0]:
@@ -50,7 +50,7 @@ def checked_account_id(value: str, partner_id: str) -> str:
 def checked_account_ids(values: Iterable[str], partner_id: str) -> list[str]:
     """Return the ids without repeats, in their order. Raises InputError at the first bad one."""
     if isinstance(values, str) or not isinstance(values, Iterable):
-        raise InputError(f"expected a list of account ids, got {_shown(values)}")
+        raise InputError(f"expected a list of account ids, got {values!r:.40}")
     return list(dict.fromkeys(checked_account_id(value, partner_id) for value in values))
 
 
@@ -58,12 +58,7 @@ def checked_run_id(value: str) -> str:
     """Return `value` if a run may be named so, as its step's task is. Raises InputError."""
     if not isinstance(value, str) or not RUN_ID.fullmatch(value):
         raise InputError(
-            f"{_shown(value)} is no id for a step's task, as that names its run: "
+            f"{value!r:.40} is no id for a step's task, as that names its run: "
             "1 to 155 letters, digits, _ . -"
         )
     return value
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

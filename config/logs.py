@@ -51,6 +51,28 @@ _STEPS: list[structlog.typing.Processor] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
 
+
+class _Event(dict[str, Any]):
+    """What is handed to the standard library's logging: a line where others format it."""
+
+    def __str__(self) -> str:
+        fields = (f"{name}={value!r}" for name, value in self.items() if name not in _IN_A_RECORD)
+        return " ".join([str(self["event"]), *fields])
+
+
+# What a record of the standard library tells by itself, and the event before its fields.
+_IN_A_RECORD = {"event", "level", "logger", "timestamp"}
+
+
+def _for_any_handler(
+    logger: Any,  # noqa: ANN401
+    name: str,
+    event: MutableMapping[str, Any],
+) -> tuple[tuple[_Event], dict[str, dict[str, Any]]]:
+    (_, extra) = structlog.stdlib.ProcessorFormatter.wrap_for_formatter(logger, name, event)
+    return (_Event(event),), extra
+
+
 # Our events go to the standard library's logger of our name, whether or not the app that our
 # tasks run in has configured structlog: its handlers and levels decide.
 log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
@@ -59,10 +81,10 @@ log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         structlog.stdlib.filter_by_level,
         *_STEPS,
         redact,
-        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        _for_any_handler,
     ],
     wrapper_class=structlog.stdlib.BoundLogger,
-)
+).bind()  # once: unbound, each call would bind it anew
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:

@@ -2,9 +2,9 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from .ids import PARTNER_ID
 from .secrecy import NeverPickled
@@ -14,32 +14,34 @@ TokenKind = Literal["exchange", "account"]
 Audience = Literal["partner", "account"]
 
 
+def _partner_id(value: str) -> str:
+    if not PARTNER_ID.fullmatch(value):
+        raise ValueError("must be T (test) or P (production), three digits and five zeros")
+    return value
+
+
+def _client_id(value: str) -> str:
+    if ":" in value:
+        raise ValueError("must not hold a colon; the secret stands beside it, not in it")
+    return value
+
+
+PartnerId = Annotated[str, AfterValidator(_partner_id)]
+ClientId = Annotated[str, Field(min_length=1), AfterValidator(_client_id)]
+
+
 class Partner(NeverPickled, BaseModel):
     """One partner's credential and limits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    partner_id: str = Field(alias="id")
-    client_id: str = Field(min_length=1)
+    partner_id: PartnerId = Field(alias="id")
+    client_id: ClientId
     client_secret: SecretStr = Field(min_length=1)
     base_url: UpstreamUrl
     rate_limit: float = Field(gt=0, le=1_000_000)
     token_kind: TokenKind
     audience: Audience
-
-    @field_validator("partner_id")
-    @classmethod
-    def _check_partner_id(cls, value: str) -> str:
-        if not PARTNER_ID.fullmatch(value):
-            raise ValueError("must be T (test) or P (production), three digits and five zeros")
-        return value
-
-    @field_validator("client_id")
-    @classmethod
-    def _check_client_id(cls, value: str) -> str:
-        if ":" in value:
-            raise ValueError("must not hold a colon; the secret belongs in client_secret")
-        return value
 
     @property
     def calls_per_exchange(self) -> int:

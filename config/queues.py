@@ -7,7 +7,7 @@ from .settings import DeploymentSettings, load
 def _namespace() -> str:
     try:
         return load(DeploymentSettings).namespace
-    except (SettingsError, OSError):  # told when all settings are read, before any work
+    except SettingsError:  # told when all settings are read, before any work
         return "subtokens"
 
 

@@ -19,8 +19,16 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import InputError, SettingsError
-from .ids import PARTNER_ID, checked_partner_id
-from .partners import Audience, Partner, TokenKind, read_partners, secret_files
+from .ids import checked_partner_id
+from .partners import (
+    Audience,
+    ClientId,
+    Partner,
+    PartnerId,
+    TokenKind,
+    read_partners,
+    secret_files,
+)
 from .secrecy import NeverPickled
 from .urls import CaFile, RedisServerUrl, RedisUrl, UpstreamUrl
 
@@ -61,7 +69,7 @@ class StoreSettings(NeverPickled, DeploymentSettings):
         default=None,
         description="a TOML file with a table [[partner]] for each of several, instead",
     )
-    partner_id: str | None = Field(
+    partner_id: PartnerId | None = Field(
         default=None,
         validate_default=True,
         description="your partner's full account id, such as T11200000",
@@ -78,13 +86,6 @@ class StoreSettings(NeverPickled, DeploymentSettings):
     encryption_keys: SecretStr = Field(
         default=SecretStr(""), validate_default=True, description=_KEYS_MEANING
     )
-
-    @field_validator("partner_id")
-    @classmethod
-    def _check_partner_id(cls, value: str | None) -> str | None:
-        if value is not None and not PARTNER_ID.fullmatch(value):
-            raise ValueError("must be T (test) or P (production), three digits and five zeros")
-        return value
 
     @field_validator("reader_keys", "encryption_keys")
     @classmethod
@@ -145,11 +146,8 @@ class Settings(StoreSettings):
     """What the workers need besides: the credential, the upstream, the broker, limits and times."""
 
     encryption_keys: SecretStr = Field(min_length=1, description=_KEYS_MEANING)  # workers seal
-    client_id: str | None = Field(
-        default=None,
-        min_length=1,
-        validate_default=True,
-        description="your API client's id at Dintero",
+    client_id: ClientId | None = Field(
+        default=None, validate_default=True, description="your API client's id at Dintero"
     )
     client_secret: Annotated[SecretStr, AfterValidator(_encodable)] | None = Field(
         default=None,
@@ -228,8 +226,6 @@ class Settings(StoreSettings):
             raise ValueError("is not set")
         if value is not None and has_file and info.field_name != "partner_id":
             raise ValueError(f"stands beside {PREFIX}PARTNERS_FILE, which holds it: one of the two")
-        if info.field_name == "client_id" and ":" in (value or ""):
-            raise ValueError("must not hold a colon; a secret belongs in SUBTOKENS_CLIENT_SECRET")
         return value
 
     @model_validator(mode="after")
@@ -259,16 +255,11 @@ class Settings(StoreSettings):
     @cached_property
     def partners(self) -> tuple[Partner, ...]:
         """The partners that these workers serve."""
-        common = {
-            "base_url": self.base_url,
-            "rate_limit": self.rate_limit,
-            "token_kind": self.token_kind,
-            "audience": self.audience,
-        }
+        common = self.model_dump(include={"base_url", "rate_limit", "token_kind", "audience"})
         if self.partners_file:
             return read_partners(self.partners_file, common)
-        one = {"id": self.partner_id, "client_id": self.client_id}
-        return (Partner.model_validate(one | {"client_secret": self.client_secret} | common),)
+        own = self.model_dump(include={"client_id", "client_secret"}) | {"id": self.partner_id}
+        return (Partner.model_validate(own | common),)
 
     @property
     def partner_ids(self) -> tuple[str, ...]:
@@ -318,6 +309,9 @@ def load(kind: type[S]) -> S:
         return kind(**no_values)
     except UnicodeDecodeError:
         raise SettingsError([".env is not UTF-8 text; save it as UTF-8"]) from None
+    except OSError as error:
+        problem = f".env cannot be read ({error.strerror}); let this user read it"
+        raise SettingsError([problem]) from None
     except ValidationError as error:
         told = (_problem(kind, item) for item in error.errors())
         raise SettingsError([line for text in told for line in text.splitlines()]) from None

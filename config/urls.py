@@ -94,19 +94,21 @@ def _broker_url(value: SecretStr) -> SecretStr:
     address = store_address(value.get_secret_value())
     if address.kind == "cluster" or (address.kind and not address.url.startswith("redis:")):
         raise ValueError("must be one Redis or redis+sentinel://: Celery knows no cluster")
-    _redis_server_url(SecretStr(address.url))
+    _check_server(_parts(address.url))
     return value
 
 
-def _redis_server_url(value: SecretStr) -> SecretStr:
-    parts = _parts(value.get_secret_value())
+def _check_server(parts: SplitResult) -> None:
     if parts.scheme not in {"redis", "rediss"}:
         raise ValueError("must be a URL such as redis://127.0.0.1:6379/0 or rediss://…")
     database = parts.path.strip("/")
     if database and not database.isdecimal():
         raise ValueError("must end with the number of a database, such as /0")
-    _check_ca(parts)
-    return value
+    given = parse_qs(parts.query)
+    if parts.scheme != "rediss" and any(name.startswith("ssl_") for name in given):
+        raise ValueError("must begin with rediss where it names ssl_ca_certs and the like")
+    if not all(os.access(file, os.R_OK) for file in given.get("ssl_ca_certs", ())):
+        raise ValueError("names a file in ssl_ca_certs that cannot be read")
 
 
 def _readable(value: str) -> str:
@@ -115,18 +117,11 @@ def _readable(value: str) -> str:
     return value
 
 
-def _check_ca(parts: SplitResult) -> None:
-    given = parse_qs(parts.query)
-    if parts.scheme != "rediss" and any(name.startswith("ssl_") for name in given):
-        raise ValueError("must begin with rediss where it names ssl_ca_certs and the like")
-    if not all(os.access(file, os.R_OK) for file in given.get("ssl_ca_certs", ())):
-        raise ValueError("names a file in ssl_ca_certs that cannot be read")
-
-
 def _redis_url(value: SecretStr) -> SecretStr:
     address = store_address(value.get_secret_value())
-    if _parts(address.url).scheme != "unix":
-        _redis_server_url(SecretStr(address.url))
+    parts = _parts(address.url)
+    if parts.scheme != "unix":
+        _check_server(parts)
     try:
         Redis.from_url(address.url).connection_pool.make_connection()  # which does not connect
     except (ValueError, TypeError, RedisError):

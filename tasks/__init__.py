@@ -40,13 +40,11 @@ if TYPE_CHECKING or "celery" in sys.modules:
     from .exchange import exchange, fan_out
     from .for_each import account_done, for_each_account
     from .reject import reject
-    from .signals import consume_our_queues, log_our_own_at_debug, watch_by_ourselves
+    from .signals import accompany_our_tasks
     from .sweep import renew_due, watch_runs
     from .work import work
 
-    consume_our_queues()
-    watch_by_ourselves()
-    log_our_own_at_debug()
+    accompany_our_tasks()
 else:
 
     def __getattr__(name: str) -> Any:  # noqa: ANN401 - a package's attributes have no one type

@@ -25,7 +25,6 @@ from .fleet import Fleet
 from .look import DISCOVERY_LEASE_SECONDS, release
 from .runtime import runtime
 from .tokens.cancellation import heed_cancellation
-from .tokens.limiter import DEFAULT_PAUSE_SECONDS
 from .tokens.membership import Discovery, absent_twice, drop, is_too_many, note_discovery
 from .tokens.selection import ids_in_a_message
 
@@ -112,7 +111,7 @@ async def discover_accounts(fleet: Fleet, app: Celery, *, drop_missing: bool = F
     discovery = Discovery(
         partner_id, listed, listed - len(present), enrolled, settled.accounts, held_back
     )
-    interval = fleet.discovery_interval_seconds
+    interval = fleet.settings.discovery_interval_seconds
     await fleet.metrics.write(is_last=True)
     await note_discovery(store, discovery, started_ms + int(interval * 1000) if interval else None)
     log.info("accounts.discovered", **discovery.as_dict())
@@ -159,8 +158,7 @@ async def _fetch_page_patiently(fleet: Fleet, after: str | None) -> list[ListedA
             if error.blame is not Blame.UPSTREAM:
                 raise
             if isinstance(error, ThrottledError) and error.status:  # that binds all others, too
-                seconds = error.retry_after_seconds or DEFAULT_PAUSE_SECONDS
-                await fleet.limiters["renew"].pause(seconds, str(error))
+                await fleet.limiters["renew"].pause(error.retry_after_seconds, str(error))
             await asyncio.sleep(max(pause_seconds, error.retry_after_seconds or 0.0))
     return await _fetch_page_once(fleet, after)
 

@@ -7,13 +7,12 @@ from typing import Any
 from celery import Task, shared_task
 
 from ..config.durations import seconds_of
-from ..config.errors import InputError
 from .errors import RunFailedError
 from .exchange import STEP
 from .fleet import Fleet
 from .runtime import runtime
 from .tokens.coming_day import lifetime_seconds
-from .tokens.readiness import CannotFitError, Means, Plan, plan_for
+from .tokens.readiness import Means, Plan, plan_for
 from .tokens.runs import RunSummary
 from .tokens.selection import Selection
 from .waiting import NOBODY_ENROLLED, share_of, wait_for_run
@@ -38,13 +37,10 @@ def ensure(
     ("all" or a share) have such a token within `timeout` seconds, and InputError at once, before
     any call is spent, if that cannot be: with the figures and the largest `valid_for` that fits.
     """
-    if account_ids is None and selection is None and previous and isinstance(previous[0], list):
-        account_ids = previous[0]
     share, seconds = share_of(policy), seconds_of(valid_for)
-    process = runtime()
-    fleet = process.fleet(partner_id)
-    chosen = Selection(fleet.store, account_ids, selection)
-    timeout_seconds = process.settings.run_timeout_seconds if timeout is None else timeout
+    fleet = runtime().fleet(partner_id)
+    chosen = Selection(fleet.store, account_ids, selection, previous)
+    timeout_seconds = fleet.settings.run_timeout_seconds if timeout is None else timeout
 
     async def fill(run_id: str) -> bool:
         return await attach_needed(fleet, run_id, chosen, seconds, timeout_seconds)
@@ -52,7 +48,7 @@ def ensure(
     async def judge(summary: RunSummary) -> dict[str, Any] | RunFailedError:
         return await judged(fleet, summary, chosen, seconds, share)
 
-    return wait_for_run(self, fleet, fill, judge, timeout_seconds=timeout_seconds)
+    return wait_for_run(self, fleet, fill, judge, timeout=timeout_seconds)
 
 
 async def attach_needed(
@@ -65,17 +61,14 @@ async def attach_needed(
         expiry_of |= await store.expiries(page)
     lifetime = await lifetime_seconds(store)
     if lifetime is None and await fleet.runs.learning(run_id) != "done":
-        batch = sorted(expiry_of)[: fleet.pace.batch_size]
+        batch = sorted(expiry_of)[: fleet.settings.batch_size]
         await fleet.runs.request(run_id, batch)
         return len(batch) < len(expiry_of)
     plan = Plan(now_ms + valid_for_seconds * 1000, 0, 0)
     if lifetime is not None:
         per_second = fleet.rate.per_second / fleet.partner.calls_per_exchange
         means = Means(lifetime, per_second, timeout_seconds)
-        try:
-            plan = plan_for(sorted(expiry_of.values()), now_ms, valid_for_seconds, means)
-        except CannotFitError as error:
-            raise InputError(str(error)) from None
+        plan = plan_for(sorted(expiry_of.values()), now_ms, valid_for_seconds, means)
     needed = [account for account, expiry in expiry_of.items() if expiry < plan.horizon_ms]
     await fleet.runs.request(run_id, needed)
     return False

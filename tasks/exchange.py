@@ -6,6 +6,7 @@ from typing import Any
 from celery import Task, shared_task
 
 from ..config.queues import SWEEP_QUEUE
+from .fleet import Fleet
 from .runtime import runtime
 from .tokens.selection import Selection
 from .waiting import WaitingTask, judge_by, share_of, wait_for_run
@@ -35,7 +36,9 @@ def exchange(
     `timeout` seconds. An account that backs off for a fault of its own is asked for only with
     `retry`, which ends its quarantine too.
     """
-    return _fan_out(self, [account_id], None, partner_id, timeout, "all", is_retry=retry)
+    fleet = runtime().fleet(partner_id)
+    chosen = Selection(fleet.store, [account_id], None)
+    return _fan_out(self, fleet, chosen, timeout, "all", is_retry=retry)
 
 
 @shared_task(name="subtokens.fan_out", **STEP)
@@ -57,30 +60,25 @@ def fan_out(
     (SUBTOKENS_RUN_TIMEOUT_SECONDS).
     Accounts that back off for a fault of their own are asked for only with `retry`.
     """
-    if account_ids is None and selection is None and previous and isinstance(previous[0], list):
-        account_ids = previous[0]
-    return _fan_out(self, account_ids, selection, partner_id, timeout, policy, is_retry=retry)
+    fleet = runtime().fleet(partner_id)
+    chosen = Selection(fleet.store, account_ids, selection, previous)
+    return _fan_out(self, fleet, chosen, timeout, policy, is_retry=retry)
 
 
 def _fan_out(
     task: "Task[Any, Any]",
-    account_ids: Sequence[str] | None,
-    selection: str | None,
-    partner_id: str | None,
+    fleet: Fleet,
+    chosen: Selection,
     timeout: float | None,
     policy: str | float,
     *,
     is_retry: bool,
 ) -> dict[str, Any]:
-    share = share_of(policy)
-    process = runtime()
-    fleet = process.fleet(partner_id)
-    chosen = Selection(fleet.store, account_ids, selection)
+    judge = judge_by(share_of(policy), chosen)
 
     async def fill(run_id: str) -> bool:
         async for page in chosen.pages():
             await fleet.runs.request(run_id, page, is_retry=is_retry)
         return False
 
-    timeout_seconds = process.settings.run_timeout_seconds if timeout is None else timeout
-    return wait_for_run(task, fleet, fill, judge_by(share, chosen), timeout_seconds=timeout_seconds)
+    return wait_for_run(task, fleet, fill, judge, timeout=timeout)

@@ -24,7 +24,7 @@ from .tokens.metrics import Metrics
 from .tokens.prober import Prober
 from .tokens.runs import Runs
 from .tokens.sealing import Sealer
-from .tokens.stint import Pace, Stint
+from .tokens.stint import Stint
 from .tokens.store import Clock, TokenStore
 from .tokens.tickets import Tickets
 
@@ -41,17 +41,10 @@ class Fleet:
         clock: Clock = time.time,
         stopping: asyncio.Event | None = None,
     ) -> None:
+        self.settings = settings
         self._stopping = stopping
         self.partner = partner
         self.rate = Rate(partner.rate_limit)
-        self.pace = Pace(
-            settings.concurrency,
-            settings.batch_size,
-            settings.lease_seconds,
-            settings.batch_deadline_seconds,
-            settings.quarantine_after,
-        )
-        self.discovery_interval_seconds = settings.discovery_interval_seconds
         self.store = TokenStore(
             redis,
             PartnerKeys(settings.namespace, partner.partner_id),
@@ -59,7 +52,11 @@ class Fleet:
             clock,
         )
         self.runs = Runs(self.store)
-        self.tickets = Tickets(self.store, settings.batch_size, settings.hard_limit_seconds)
+        self.tickets = Tickets(
+            self.store,
+            max(settings.concurrency, settings.batch_size),
+            settings.hard_limit_seconds,
+        )
         self.metrics = Metrics(self.store.scripts)
         self.limiters: dict[Lane, Limiter] = {
             lane: Limiter(
@@ -79,19 +76,16 @@ class Fleet:
             self.circuit,
             call_timeout_seconds=settings.call_timeout_seconds,
         )
-        self.prober = Prober(self.store, self.exchanger, self.circuit, self.limiters["renew"])
+        self.prober = Prober(self.exchanger, self.limiters["renew"])
 
     def stint(self, lane: Lane, on_ended: Callable[[tuple[str, ...]], Awaitable[None]]) -> Stint:
         """One go at what is due in a lane."""
         return Stint(
             lane,
-            self.store,
             self.exchanger,
-            self.circuit,
             self.prober,
             self.limiters[lane],
-            self.rate,
-            self.pace,
+            self.settings,
             on_ended,
             self._stopping,
         )

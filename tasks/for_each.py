@@ -44,15 +44,12 @@ def for_each_account(
     """
     share, seconds = share_of(policy), seconds_of(valid_for)
     *previous, signature = arguments or (None,)
-    if account_ids is None and selection is None and previous and isinstance(previous[0], list):
-        account_ids = previous[0]
     if not _is_signature(signature):
         raise InputError("signature is no task's signature: pass settle.s() or settle.si()")
     if not isinstance(at_once, int) or not 1 <= at_once <= MOST_AT_ONCE:
         raise InputError(f"at_once {at_once!r:.40} must be from 1 to {MOST_AT_ONCE}")
-    process = runtime()
-    fleet = process.fleet(partner_id)
-    chosen = Selection(fleet.store, account_ids, selection)
+    fleet = runtime().fleet(partner_id)
+    chosen = Selection(fleet.store, account_ids, selection, previous)
 
     async def fill(run_id: str) -> bool:
         await fleet.runs.keep_message(run_id, dumps(dict(signature)), at_once)
@@ -64,9 +61,8 @@ def for_each_account(
             await fleet.runs.enlist(run_id, sorted(expiry_of.keys() - ready), "no_token")
         return False
 
-    timeout_seconds = process.settings.run_timeout_seconds if timeout is None else timeout
     judge = judge_by(share, chosen, "are done")
-    return wait_for_run(self, fleet, fill, judge, timeout_seconds=timeout_seconds)
+    return wait_for_run(self, fleet, fill, judge, timeout=timeout)
 
 
 @shared_task(

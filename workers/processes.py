@@ -7,14 +7,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 STOP_SECONDS = 10.0
 
 # Waits on a pipe that the parent holds: when it closes without a word, the child's whole group,
-# pool processes and all, has lost its parent and is ended. No `--` before its id: dash takes none.
-_GUARD = 'trap "" INT TERM HUP; read -r _ || kill -9 "-$1"'
+# pool processes and all, has lost its parent and is ended, and the folder that was its own goes.
+# No `--` before its id: dash takes none.
+_GUARD = 'trap "" INT TERM HUP; read -r _ || { kill -9 "-$1"; shift; rm -rf -- "$@"; }'
 # Becomes the child at a word of the parent, which gives it once the guard stands; else it ends.
 _CHILD = 'read -r _ && exec "$@" </dev/null'
 
@@ -22,7 +22,8 @@ _CHILD = 'read -r _ && exec "$@" </dev/null'
 class Guarded:
     """A process in a group of its own, so that Ctrl-C reaches the parent alone.
 
-    What it prints goes to `output`; without one, into the pipe `printed`.
+    What it prints goes to `output`; without one, into the pipe `printed`. Where the parent dies,
+    the folder `owned` is removed.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Guarded:
         command: Sequence[str],
         environment: Mapping[str, str],
         output: IO[bytes] | None = None,
+        owned: Path | None = None,
     ) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own commands
             ["/bin/sh", "-c", _CHILD, "child", *command],
@@ -41,7 +43,14 @@ class Guarded:
         )
         try:
             self._guard = subprocess.Popen(  # noqa: S603
-                ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid)],
+                [
+                    "/bin/sh",
+                    "-c",
+                    _GUARD,
+                    "guard",
+                    str(self._process.pid),
+                    *([str(owned)] if owned else []),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -95,9 +104,15 @@ class Guarded:
 class Child(Guarded):
     """A guarded process that prints into the file `log`; a context."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        owned: Path | None = None,
+    ) -> None:
         with log.open("ab") as output:
-            super().__init__(command, environment, output)
+            super().__init__(command, environment, output, owned)
         self.log = log
 
     @classmethod
@@ -108,12 +123,7 @@ class Child(Guarded):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def said(self) -> str:

@@ -42,6 +42,8 @@ class DinteroError(SubtokensError):
         self.detail = detail
         self.status = status
         self.retry_after_seconds = retry_after_seconds
+        if status and self.blame is Blame.ACCOUNT:
+            self.reason = f"{self.reason}_{status}"  # a 404 after three 403s is another matter
         super().__init__(call, detail)
 
     def __str__(self) -> str:
@@ -83,20 +85,7 @@ class RefusedError(DinteroError):
     """Dintero will not do this for this account (400, 403, 404, …); asking again will not help."""
 
     blame = Blame.ACCOUNT
-
     reason = "refused"
-
-    def __init__(
-        self,
-        call: str,
-        detail: str,
-        *,
-        status: int | None = None,
-        retry_after_seconds: float | None = None,
-    ) -> None:
-        super().__init__(call, detail, status=status, retry_after_seconds=retry_after_seconds)
-        if status:
-            self.reason = f"refused_{status}"  # a 404 after three 403s is another matter
 
 
 class MisaddressedError(DinteroError):
@@ -107,14 +96,9 @@ class MisaddressedError(DinteroError):
 
 
 _BY_STATUS: dict[int, type[DinteroError]] = {
-    400: RefusedError,
     401: UnauthorizedError,
-    403: RefusedError,
-    404: RefusedError,
-    409: RefusedError,
-    410: RefusedError,
-    422: RefusedError,
     429: ThrottledError,
+    **dict.fromkeys((400, 403, 404, 409, 410, 422), RefusedError),
 }
 
 

@@ -32,7 +32,8 @@ def open_transport(concurrency: int, ca_file: str = "") -> httpx.AsyncBaseTransp
     """A transport: TLS verified, no cookies, no redirects; `concurrency` calls at once to a server.
 
     With `ca_file`, by its certificates alone. Must be used and closed inside one event loop. It
-    honours a request's extensions `timeout` ("connect" alone, in seconds) and `largest_body`.
+    honours a request's extensions `timeout` ("connect" alone, in seconds), `target` and
+    `largest_body`.
     """
     context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context()
     return _Transport(concurrency, context)
@@ -144,7 +145,8 @@ def _as_sent(request: httpx.Request) -> bytes:
     body = b""
     if isinstance(request.stream, httpx.SyncByteStream):
         body = b"".join(request.stream)
-    lines = [b"%s %s HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
+    target = request.extensions.get("target", request.url.raw_path)
+    lines = [b"%s %s HTTP/1.1" % (request.method.encode("ascii"), target)]
     lines += [b"%s: %s" % header for header in request.headers.raw]
     head = b"\r\n".join(lines)
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:

@@ -76,10 +76,10 @@ class AsyncTokenReader(Reading[Redis]):
         if not isinstance(step, list):
             await asyncio.sleep(step)
             return []
+        client: Any = self._redis  # redis-py has types for its methods alone
         if len(step) == 1:
-            method, *arguments = step[0]
-            return [await getattr(self._redis, method)(*arguments)]
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for method, *arguments in step:
-                getattr(pipe, method)(*arguments)
-            return await pipe.execute()
+            return [await client.execute_command(*step[0])]
+        async with client.pipeline(transaction=False) as pipe:
+            for command in step:
+                pipe.execute_command(*command)
+            return list(await pipe.execute())

@@ -56,7 +56,7 @@ class SubAccountAuth(httpx.Auth):
             ends_at = monotonic() + self._wait_seconds
             response.read()  # which frees its connection while we wait
             with self._lock:
-                newer = reader.follow(self._replacing(reader, record, request, ends_at))
+                newer = reader.follow(self._replacing(record, request, ends_at))
             if newer:
                 yield _signed(request, newer)
 
@@ -73,19 +73,15 @@ class SubAccountAuth(httpx.Auth):
             ends_at = monotonic() + self._wait_seconds
             await response.aread()
             async with self._async_lock:
-                newer = await reader.follow(self._replacing(reader, record, request, ends_at))
+                newer = await reader.follow(self._replacing(record, request, ends_at))
             if newer:
                 yield _signed(request, newer)
 
     def _replacing(
-        self,
-        reader: TokenReader | AsyncTokenReader,
-        refused: TokenRecord,
-        request: httpx.Request,
-        ends_at: float,
+        self, refused: TokenRecord, request: httpx.Request, ends_at: float
     ) -> Steps[TokenRecord | None]:
         """The token to ask with once more, if there is one and the request can be repeated."""
-        is_repeatable = isinstance(request.stream, httpx.ByteStream)
+        reader, is_repeatable = self._reader, isinstance(request.stream, httpx.ByteStream)
         wanted = self._account_id, self._valid_for, refused.generation
         newer = None
         with suppress(TokenError):

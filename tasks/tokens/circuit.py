@@ -61,6 +61,11 @@ class Circuit:
         news = await self._run("open_circuit", str(blame), reason, wait_ms, int(by_prober))
         return self._opened(blame, reason, is_news=bool(news))
 
+    async def probe_now(self) -> str:
+        """Let a prober try at once whether it may close; returns why it is open, or ""."""
+        reason: bytes = await self._scripts.run("probe_now", int(self._clock() * 1000))
+        return reason.decode()
+
     async def close(self) -> None:
         """A prober's calls were answered."""
         blame = (await self._scripts.run("close_circuit")).decode()

@@ -14,7 +14,7 @@ from ..dintero.errors import (
 )
 from ..dintero.wire import TokenAnswer
 from .circuit import Circuit
-from .limiter import DEFAULT_PAUSE_SECONDS, Limiter
+from .limiter import Limiter
 from .partner_token import PartnerToken
 from .record import Kind, TokenRecord
 from .renewal import SHORTEST_LIFETIME_SECONDS, Cadence, even_places, renew_ms
@@ -36,9 +36,9 @@ class Exchanger:
     ) -> None:
         self._partner = partner
         self._client = client
-        self._store = store
+        self.store = store
         self._limiter = limiter
-        self._circuit = circuit
+        self.circuit = circuit
         self.cadence = Cadence(call_timeout_seconds * partner.calls_per_exchange)
         # The lock covers the wait for a permit, the call and the write. A pause outlasts it: each
         # worker would have it once, and call when the pause is over.
@@ -48,7 +48,7 @@ class Exchanger:
             store, self._fetch_partner_token, lease_seconds, self._give_up
         )
         self.succeeded_from = (
-            0.0  # when the last exchange that succeeded began, on the loop's clock
+            0.0  # on the loop's clock: the last exchange that succeeded began then
         )
         self.refresh_tokens_dropped = 0
         # Each process has places of its own; together they are nearly as even.
@@ -73,13 +73,13 @@ class Exchanger:
         self, bearer: TokenRecord, account_id: str, generation: int, limiter: Limiter
     ) -> TokenRecord:
         partner = self._partner
-        issued_ms, kind = self._store.now_ms(), Kind.EXCHANGE
+        issued_ms, kind = self.store.now_ms(), Kind.EXCHANGE
         began = asyncio.get_running_loop().time()
         answer = await self._client.exchange(partner.partner_id, bearer.access_token, account_id)
         if partner.token_kind == "account":
             audience_id = partner.partner_id if partner.audience == "partner" else account_id
             await limiter.permit()
-            issued_ms, kind = self._store.now_ms(), Kind.ACCOUNT
+            issued_ms, kind = self.store.now_ms(), Kind.ACCOUNT
             answer = await self._client.account_token(
                 account_id, answer.access_token.get_secret_value(), audience_id
             )
@@ -90,10 +90,10 @@ class Exchanger:
     async def _give_up(self, error: DinteroError) -> DinteroError:
         """Without the partner's token nobody can call: a pause or the circuit binds all workers."""
         if not isinstance(error, ThrottledError):
-            return await self._circuit.open(error)
+            return await self.circuit.open(error)
         if error.status is None:  # nobody was asked: a pause is there already
             return error
-        await self._limiter.pause(error.retry_after_seconds or DEFAULT_PAUSE_SECONDS, str(error))
+        await self._limiter.pause(error.retry_after_seconds, str(error))
         return error
 
     async def _fetch_partner_token(self, generation: int) -> TokenRecord:
@@ -104,7 +104,7 @@ class Exchanger:
         except TimeoutError:
             detail = f"no call may be made for {self.permit_seconds:g} s and longer"
             raise ThrottledError(PARTNER_TOKEN, detail) from None
-        issued_ms = self._store.now_ms()
+        issued_ms = self.store.now_ms()
         answer = await self._client.partner_token(
             partner.partner_id, partner.client_id, partner.client_secret.get_secret_value()
         )
@@ -117,7 +117,7 @@ class Exchanger:
             self.refresh_tokens_dropped += 1
         lifetime_ms = answer.expires_in * 1000
         expires_ms = issued_ms + lifetime_ms
-        if expires_ms <= self._store.now_ms():
+        if expires_ms <= self.store.now_ms():
             raise InvalidAnswerError(kind.name.lower(), "the token had expired when it arrived")
         if kind is Kind.PARTNER:
             due_ms = issued_ms + lifetime_ms // 2

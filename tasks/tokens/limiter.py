@@ -15,7 +15,7 @@ from .scripts import Scripts
 LATENESS_SECONDS = 0.1  # a permit missed by more is dropped, as sent late it would bunch up
 _EARLY_SECONDS = 0.001  # a timer costs a tenth of an exchange, and nobody is harmed by so little
 _LINGER_SECONDS = 0.002
-DEFAULT_PAUSE_SECONDS = 1.0  # after a 429 that does not say
+_DEFAULT_PAUSE_SECONDS = 1.0  # after a 429 that does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Limiter:
         metrics: Metrics | None = None,
     ) -> None:
         self._scripts = scripts
-        self._rate = rate
+        self.rate = rate
         self._holder = holder
         self._lane = lane
         self._counted_as: Lane = "renew" if lane == "first" else lane
@@ -96,9 +96,9 @@ class Limiter:
                 self.metrics.note_wait(self._counted_as, loop.time() - asked_at)
                 return
 
-    async def pause(self, seconds: float, reason: str) -> None:
-        """Let nobody call for that long, on any worker."""
-        await self._scripts.run("pause", int(seconds * 1e6), reason)
+    async def pause(self, seconds: float | None, reason: str) -> None:
+        """Let nobody call, on any worker: for that long, or a second where that is not said."""
+        await self._scripts.run("pause", int((seconds or _DEFAULT_PAUSE_SECONDS) * 1e6), reason)
 
     async def _ask(self) -> None:
         loop = asyncio.get_running_loop()
@@ -107,7 +107,7 @@ class Limiter:
             self._waiting = [future for future in self._waiting if not future.done()]
             if not self._waiting:
                 return
-            rate = self._rate
+            rate = self.rate
             try:
                 answer = await self._scripts.run(
                     "reserve",

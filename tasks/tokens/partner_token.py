@@ -127,10 +127,9 @@ class PartnerToken:
             record = self._store.sealer.open(sealed, key, self._store.keys.partner_id)
         except SealError:
             return None  # another key or an altered record: a new token replaces it
-        return record if record.kind is Kind.PARTNER and record.lasts(0, self._now()) else None
+        return (
+            record if record.kind is Kind.PARTNER and record.lasts(0, self._store.clock()) else None
+        )
 
     def _is_due(self, record: TokenRecord) -> bool:
         return max(record.renew_ms, self._postponed_ms) <= self._store.now_ms()
-
-    def _now(self) -> float:
-        return self._store.clock()

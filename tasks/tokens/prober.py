@@ -6,10 +6,9 @@ from typing import cast
 from ...config.ids import ACCOUNT_ID
 from ...config.logs import log
 from ..dintero.errors import Blame, DinteroError, ThrottledError
-from .circuit import Circuit
 from .exchanger import Exchanger
 from .limiter import Limiter
-from .store import TokenStore, text_of
+from .store import text_of
 
 _GATHERED_SECONDS = 0.05
 _WITNESSES, _CONSIDERED = 3, 50
@@ -18,12 +17,10 @@ _WITNESSES, _CONSIDERED = 3, 50
 class Prober:
     """Calls for accounts that got their token lately: if even those are refused, it is not them."""
 
-    def __init__(
-        self, store: TokenStore, exchanger: Exchanger, circuit: Circuit, limiter: Limiter
-    ) -> None:
-        self._store = store
+    def __init__(self, exchanger: Exchanger, limiter: Limiter) -> None:
+        self._store = exchanger.store
         self._exchanger = exchanger
-        self._circuit = circuit
+        self._circuit = exchanger.circuit
         self._limiter = limiter
         self._gathering: asyncio.Task[DinteroError | None] | None = None
         self._asked_at = 0.0

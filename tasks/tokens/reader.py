@@ -81,10 +81,10 @@ class TokenReader(Reading[Redis]):
         if not isinstance(step, list):
             time.sleep(step)
             return []
+        client: Any = self._redis  # redis-py has types for its methods alone
         if len(step) == 1:
-            method, *arguments = step[0]
-            return [getattr(self._redis, method)(*arguments)]
-        with self._redis.pipeline(transaction=False) as pipe:
-            for method, *arguments in step:
-                getattr(pipe, method)(*arguments)
-            return pipe.execute()
+            return [client.execute_command(*step[0])]
+        with client.pipeline(transaction=False) as pipe:
+            for command in step:
+                pipe.execute_command(*command)
+            return list(pipe.execute())

@@ -7,12 +7,10 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...config.errors import InputError
+
 SHARE = 0.8  # of the rate, as renewals may be due meanwhile
 OVERHEAD_SECONDS = 3.0  # the calls in flight, a sweep and the way back
-
-
-class CannotFitError(ValueError):
-    """What was asked for cannot come about; the text has the figures and what would fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +36,12 @@ def plan_for(expiries: Sequence[int], now_ms: int, valid_for_seconds: float, mea
 
     `expiries` are sorted; accounts without a token have one in the past. The longer the exchanges
     take, the more of the other tokens end too early: the least time that covers its own accounts
-    is sought. Raises CannotFitError.
+    is sought. Raises InputError, with the figures and what would fit, where that cannot be.
     """
     plan = _least(expiries, now_ms, valid_for_seconds, means)
     if not plan.exchanges or _fits(plan, valid_for_seconds, means):
         return plan
-    raise CannotFitError(_told(expiries, now_ms, valid_for_seconds, means, plan))
+    raise InputError(_told(expiries, now_ms, valid_for_seconds, means, plan))
 
 
 def _least(expiries: Sequence[int], now_ms: int, valid_for_seconds: float, means: Means) -> Plan:
@@ -67,8 +65,8 @@ def _told(
 ) -> str:
     figures = (
         f"valid_for {valid_for_seconds:g} s cannot be had: tokens live "
-        f"{means.lifetime_seconds:g} s, and {_counted(plan.exchanges)} at "
-        f"{means.accounts_per_second * SHARE:g} a second take {plan.seconds:.0f} s"
+        f"{means.lifetime_seconds:g} s, and {_counted(plan.exchanges)} take {plan.seconds:.0f} s "
+        f"({means.accounts_per_second * SHARE:g} a second, and {OVERHEAD_SECONDS:g} s on the way)"
     )
     if plan.seconds > means.timeout_seconds:
         figures += f", longer than the timeout of {means.timeout_seconds:g} s"

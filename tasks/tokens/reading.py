@@ -23,8 +23,8 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS, _GROWTH = 0.02, 0.25, 1.5
 
 T = TypeVar("T")
 Client = TypeVar("Client")
-# Methods of the client, each before its arguments. They are answered by a list, and a float is
-# a pause of so many seconds.
+# Commands as Redis knows them, as a pipeline of a cluster's client lacks some methods. They are
+# answered by a list, and a float is a pause of so many seconds.
 RoundTrip = list[tuple[Any, ...]]
 Steps = Generator[RoundTrip | float, list[Any], T]
 
@@ -70,7 +70,7 @@ class Reading(ABC, Generic[Client]):
             record = self._shelf.find(account, seconds)
             if record is None or record.generation <= newer_than:
                 # MGET takes what is no string for missing, where GET fails.
-                ((sealed,),) = yield [("mget", [self._keys.token(account)])]
+                ((sealed,),) = yield [("MGET", self._keys.token(account))]
                 former_fault, fault = fault, ""
                 try:
                     record = None if sealed is None else self._opened(account, sealed)
@@ -100,7 +100,7 @@ class Reading(ABC, Generic[Client]):
             missing[start : start + _MOST_IN_A_COMMAND]
             for start in range(0, len(missing), _MOST_IN_A_COMMAND)
         ]
-        commands: RoundTrip = [("mget", list(map(self._keys.token, part))) for part in parts]
+        commands: RoundTrip = [("MGET", *map(self._keys.token, part)) for part in parts]
         answers = (yield commands) if commands else []
         shut: dict[str, str] = {}
         for part, answer in zip(parts, answers, strict=True):
@@ -127,7 +127,7 @@ class Reading(ABC, Generic[Client]):
 
     def _reporting(self, accounts: Sequence[str]) -> Steps[None]:
         """Have the tokens replaced that cannot be opened, whichever generation the store knows."""
-        states = [("hmget", self._keys.state(account), ["generation"]) for account in accounts]
+        states = [("HMGET", self._keys.state(account), "generation") for account in accounts]
         generations = (yield states) if states else []
         reports = [
             self._report(account, generation)
@@ -138,8 +138,8 @@ class Reading(ABC, Generic[Client]):
             yield reports
 
     def _report(self, account: str, generation: int | bytes) -> tuple[Any, ...]:
-        what = {"account": account, "generation": generation}
-        return ("xadd", self._keys.rejections, what, "*", _MOST_REJECTIONS)
+        what = ("account", account, "generation", generation)
+        return ("XADD", self._keys.rejections, "MAXLEN", "~", _MOST_REJECTIONS, "*", *what)
 
     def _opened(self, account: str, sealed: bytes) -> TokenRecord:
         record = self._opener.open(sealed, self._keys.token(account), account)
@@ -153,16 +153,19 @@ class Reading(ABC, Generic[Client]):
             if not is_new:
                 told = f"{account} has no newer token than that of generation {record.generation}"
                 return f"{told}; what comes next: subtokens explain {account}"
+            lifetime = (record.expires_ms - record.issued_ms) / 1000
+            remedy = f"to replace it: subtokens exchange {account}"
+            if seconds >= lifetime:
+                remedy = f"a new one will not last so long either: they live {lifetime:.12g} s"
             return (
                 f"{account} has a token, but it is valid only until {_utc(record.expires_ms)}, "
-                f"although {seconds:.12g} s were asked for; to replace it: "
-                f"subtokens exchange {account}"
+                f"although {seconds:.12g} s were asked for; {remedy}"
             )
-        fields = ["quarantined_at", "history", "expires_at", "generation"]
+        fields = ("quarantined_at", "history", "expires_at", "generation")
         due, covered_until, (quarantined_at, history, expires_at, generation) = yield [
-            ("zscore", self._keys.due, account),
-            ("zscore", self._keys.expiry, account),
-            ("hmget", self._keys.state(account), fields),
+            ("ZSCORE", self._keys.due, account),
+            ("ZSCORE", self._keys.expiry, account),
+            ("HMGET", self._keys.state(account), *fields),
         ]
         last, until_ms = last_outcome(history or b""), number_of(expires_at or covered_until, -1)
         seen = f"last attempt: {last or 'none'}; what comes next: subtokens explain {account}"

@@ -81,8 +81,8 @@ class Runs:
         """
         for start in range(0, len(account_ids), _SLICE):
             chosen = account_ids[start : start + _SLICE]
-            now_ms, retry = self._store.now_ms(), "1" if is_retry else "0"
-            await self._scripts.run("request", run_id, now_ms, retry, *chosen)
+            now_ms = self._store.now_ms()
+            await self._scripts.run("request", run_id, now_ms, int(is_retry), *chosen)
 
     async def request_all(self, run_id: str, *, is_retry: bool = False) -> None:
         """Attach every enrolled account. May be repeated."""
@@ -91,8 +91,8 @@ class Runs:
 
     async def seal(self, run_id: str, *, is_learning: bool = False) -> bool:
         """Close the run to further accounts, or for now; True if it has ended by that or before."""
-        now_ms, flag = self._store.now_ms(), "1" if is_learning else "0"
-        return bool(await self._scripts.run("seal_run", run_id, now_ms, flag))
+        now_ms = self._store.now_ms()
+        return bool(await self._scripts.run("seal_run", run_id, now_ms, int(is_learning)))
 
     async def learning(self, run_id: str) -> str:
         """Tell "now" while a run is closed until its first accounts are done, "done" afterwards."""
@@ -189,8 +189,9 @@ class Runs:
             for run in ripe:
                 pipe.hmget(self._keys.run(run.decode()), ["ended_at", "deadline_at"])
             kept = await pipe.execute()
-        known = [[number_of(one) for one in found if one] for found in kept if found[1]]
-        ends = [min(instants) for instants in known]
+        ends = [
+            min(number_of(instant) for instant in found if instant) for found in kept if found[1]
+        ]
         first, last = _KEPT_WAITING_SECONDS * 1000, _NOBODY_TAKES_IT_SECONDS * 1000
         return any(first <= now_ms - end_ms <= last for end_ms in ends)
 
@@ -206,10 +207,9 @@ class Runs:
 
     async def resume(self, run_id: str, *, is_redelivered: bool) -> bool:
         """Whether this delivery of an ended run's step may go on; a copy of it may not."""
-        flag = "1" if is_redelivered else "0"
-        lease_ms = int(_RESUME_LEASE_SECONDS * 1000)
-        now_ms = self._store.now_ms()
-        return bool(await self._scripts.run("resume_run", run_id, now_ms, lease_ms, flag))
+        now_ms, lease_ms = self._store.now_ms(), int(_RESUME_LEASE_SECONDS * 1000)
+        arguments = run_id, now_ms, lease_ms, int(is_redelivered)
+        return bool(await self._scripts.run("resume_run", *arguments))
 
     async def confirm_release(self, run_id: str) -> None:
         """The step has returned; unconfirmed, it is sent again after the lease."""

@@ -78,38 +78,31 @@ class Sealer(Opener):
 
     def __init__(self, partner_id: str, master_keys: Mapping[str, bytes]) -> None:
         super().__init__(derived_keys(partner_id, master_keys), "SUBTOKENS_ENCRYPTION_KEYS")
-        self._fingerprint_keys = {
-            key_id: _derived(master, partner_id, "fingerprint")
-            for key_id, master in master_keys.items()
-        }
-        self._signing_keys = {
-            key_id: _derived(master, partner_id, "message")
-            for key_id, master in master_keys.items()
-        }
-        self._sealing_id = self.key_ids[0]
-
-    @property
-    def sealing_id(self) -> str:
-        """The id of the key that seals."""
-        return self._sealing_id
-
-    @sealing_id.setter
-    def sealing_id(self, key_id: str) -> None:
-        if key_id not in self.key_ids:
-            raise ValueError(f"key {key_id} cannot seal: {self._setting} does not hold it")
-        self._sealing_id = key_id
+        self._fingerprint_keys = derived_keys(partner_id, master_keys, "fingerprint")
+        self._signing_keys = derived_keys(partner_id, master_keys, "message")
+        self.sealing_id = self.key_ids[0]
 
     def seal(self, record: TokenRecord, redis_key: str) -> bytes:
         """The bytes to store under `redis_key`."""
-        header = self._header(record)
-        nonce = os.urandom(NONCE_BYTES)
-        cipher = self._ciphers[self._sealing_id.encode()]
-        sealed = cipher.encrypt(nonce, record.access_token.encode(), redis_key.encode() + header)
+        key_id = self.sealing_id.encode()
+        numbers = _HEADER.pack(
+            FORMAT,
+            record.kind,
+            record.generation,
+            record.issued_ms,
+            record.renew_ms,
+            record.expires_ms,
+            len(key_id),
+        )
+        header, nonce = numbers + key_id, os.urandom(NONCE_BYTES)
+        sealed = self._ciphers[key_id].encrypt(
+            nonce, record.access_token.encode(), redis_key.encode() + header
+        )
         return header + nonce + sealed
 
     def fingerprint(self, access_token: str) -> str:
         """`key-id:digest`: tells a new token from the same again, and which key sealed it."""
-        return self._fingerprint(access_token, self._sealing_id)
+        return self._fingerprint(access_token, self.sealing_id)
 
     def is_of(self, fingerprint: str, access_token: str) -> bool:
         """Whether it is that token's, by whichever of the keys held it was made."""
@@ -126,8 +119,8 @@ class Sealer(Opener):
         What waits in the store is sent to the broker by workers, who may do more there than
         those who may write to the store.
         """
-        digest = self._digest(self._sealing_id, message, place)
-        return f"{self._sealing_id} {digest} {message}"
+        digest = self._digest(self.sealing_id, message, place)
+        return f"{self.sealing_id} {digest} {message}"
 
     def verified(self, signed: str, place: str) -> str:
         """The message that was signed for `place`. Raises SealError if it was not, or not by us."""
@@ -143,24 +136,13 @@ class Sealer(Opener):
         signed = f"{len(place)} {place} {message}".encode()
         return blake2b(signed, digest_size=32, key=self._signing_keys[key_id]).hexdigest()
 
-    def _header(self, record: TokenRecord) -> bytes:
-        numbers = _HEADER.pack(
-            FORMAT,
-            record.kind,
-            record.generation,
-            record.issued_ms,
-            record.renew_ms,
-            record.expires_ms,
-            len(self._sealing_id),
-        )
-        return numbers + self._sealing_id.encode()
 
-
-def derived_keys(partner_id: str, master_keys: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The partner's own keys: they open that partner's records and no other's."""
-    return {key_id: _derived(master, partner_id, "v1") for key_id, master in master_keys.items()}
-
-
-def _derived(master: bytes, partner_id: str, purpose: str) -> bytes:
+def derived_keys(
+    partner_id: str, master_keys: Mapping[str, bytes], purpose: str = "v1"
+) -> dict[str, bytes]:
+    """The partner's own keys of a purpose; without one, they open its records and no other's."""
     info = f"subtokens/{purpose}/{partner_id}".encode()
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(master)
+    return {
+        key_id: HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(master)
+        for key_id, master in master_keys.items()
+    }

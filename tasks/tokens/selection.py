@@ -67,11 +67,23 @@ def ids_in_a_message(account_ids: Sequence[str], partner_id: str) -> list[str]:
 
 
 class Selection:
-    """The accounts of one step, read anew each time. Raises InputError for unusable arguments."""
+    """The accounts of one step, read anew each time. Raises InputError for unusable arguments.
 
-    def __init__(self, store: TokenStore, ids: Sequence[str] | None, name: str | None) -> None:
+    Without ids and name, they are the list that the step before returned, first in `previous`, if
+    it is one.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        ids: Sequence[str] | None,
+        name: str | None,
+        previous: Sequence[object] = (),
+    ) -> None:
         if ids is not None and name is not None:
             raise InputError("account_ids and selection were both given: one of the two")
+        if ids is None and name is None and previous and isinstance(previous[0], list):
+            ids = previous[0]
         self._store = store
         self._name = name
         self.is_whole_fleet = ids is None and name is None

@@ -4,38 +4,31 @@ Claims overlap with calls in flight, so that no batch's tail leaves the others i
 """
 
 import asyncio
+import math
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from ...config.logs import log
+from ...config.settings import Settings
 from ..dintero.errors import Blame, DinteroError, RefusedError, ThrottledError, UnreachableError
 from .blame import verdict_on
 from .cancellation import heed_cancellation
-from .circuit import Circuit, CircuitOpenError
+from .circuit import CircuitOpenError
 from .errors import SealError
 from .exchanger import Exchanger
 from .lanes import Lane
-from .limiter import DEFAULT_PAUSE_SECONDS, Limiter, Rate, keep_appointment
+from .limiter import Limiter, keep_appointment
 from .prober import Prober
 from .record import TokenRecord
 from .renewal import attempt_limit_seconds, unchanged_due_ms
-from .store import Claim, Claimed, Failure, TokenStore
+from .store import Claim, Claimed, Failure
 
 _FLUSH_AFTER_SECONDS = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How much a stint takes on, and how patient it is."""
-
-    concurrency: int  # calls in flight
-    batch_size: int  # accounts per command
-    lease_seconds: float
-    deadline_seconds: float
-    quarantine_after: int = 5  # faults of an account's own, the same in a row
+_AHEAD_SECONDS = 0.05  # for which accounts are claimed ahead; later, their permits would be missed
+_LOOK_AGAIN_SECONDS = 0.5  # while calls hang, others may become due
 
 
 @dataclass(slots=True)
@@ -56,27 +49,26 @@ class Stint:
     def __init__(
         self,
         lane: Lane,
-        store: TokenStore,
         exchanger: Exchanger,
-        circuit: Circuit,
         prober: Prober,
         limiter: Limiter,
-        rate: Rate,
-        pace: Pace,
+        settings: Settings,
         on_ended: Callable[[tuple[str, ...]], Awaitable[None]],
         stopping: asyncio.Event | None = None,
     ) -> None:
         self._lane: Lane = lane
-        self._store = store
+        self._store = exchanger.store
         self._exchanger = exchanger
-        self._circuit = circuit
+        self._circuit = exchanger.circuit
         self._prober = prober
         self._limiter = limiter
-        self._rate = rate
-        self._pace = pace
+        self._settings = settings
         self._on_ended = on_ended
         self._stopping = stopping or asyncio.Event()
+        self._ready: deque[tuple[float, Claimed, int]] = deque()  # claimed, but all slots are taken
         self._calls: dict[asyncio.Task[None], tuple[str, int]] = {}
+        self._ended_calls = 0
+        self._awaited_calls = 0  # once no more are under way, there is progress
         self._records: list[TokenRecord] = []
         self._unchanged: set[str] = set()
         self._failures: list[Failure] = []
@@ -93,29 +85,33 @@ class Stint:
         Raises ThrottledError if the partner's own token cannot be had for now, redis.RedisError
         if the store fails; the leases then bring the accounts back.
         """
-        ends_at = asyncio.get_running_loop().time() + self._pace.deadline_seconds
+        ends_at = asyncio.get_running_loop().time() + self._settings.batch_deadline_seconds
         try:
             await self._claim_until(ends_at)
+            self._spare_ready()
             while self._calls:
                 heed_cancellation()
-                await self._next_progress()
+                await self._until_calls(0)
         finally:
             await self._finish()
         return self.tally
 
     async def _claim_until(self, ends_at: float) -> None:
         loop = asyncio.get_running_loop()
-        pace, partner_token = self._pace, self._exchanger.partner_token
+        began_at = loop.time()
+        settings, partner_token = self._settings, self._exchanger.partner_token
         while (left := ends_at - loop.time()) > 0 and not self._stopping.is_set():
             self._raise_failed_flush()
             heed_cancellation()
-            room = pace.concurrency - len(self._calls)
-            if room * 4 < pace.concurrency:
-                await self._next_progress()
+            most = settings.concurrency + self._ends_soon(loop.time() - began_at)
+            room = most - len(self._calls) - len(self._ready)
+            least_room = math.ceil(settings.concurrency / 4)
+            if room < least_room:
+                await self._until_calls(most - least_room)
                 continue
             with suppress(CircuitOpenError):  # the claim says what is to be done then
                 await partner_token.get()
-            claim = await self._claim(min(room, pace.batch_size))
+            claim = await self._claim(min(room, settings.batch_size))
             if claim.probe_for:
                 await self._prober.try_again(claim.probe_for)
                 continue
@@ -128,9 +124,8 @@ class Stint:
                 claim.accounts, claim.schedule.instants(loop.time()), strict=True
             ):
                 self._limiter.metrics.note_wait(self._lane, instant - loop.time())
-                call = asyncio.create_task(self._exchange_at(instant, claimed, claim.generation))
-                self._calls[call] = (claimed.account_id, claim.generation)
-                call.add_done_callback(self._call_ended)
+                self._ready.append((instant, claimed, claim.generation))
+            self._fill_slots()
             if claim.accounts:
                 continue
             if claim.schedule.wait_us:
@@ -139,14 +134,31 @@ class Stint:
                     async with asyncio.timeout(min(claim.schedule.wait_seconds, left)):
                         await self._stopping.wait()
             elif self._calls:
-                await self._next_progress()
+                await self._until_calls(len(self._calls) * 3 // 4, within=_LOOK_AGAIN_SECONDS)
             else:
                 return
+
+    def _ends_soon(self, elapsed_seconds: float) -> int:
+        """How many calls will end soon, going by those that have; others are claimed for them."""
+        ended = self._ended_calls * _AHEAD_SECONDS / max(elapsed_seconds, _AHEAD_SECONDS)
+        return min(int(ended), self._settings.concurrency)
+
+    def _fill_slots(self) -> None:
+        while self._ready and len(self._calls) < self._settings.concurrency:
+            instant, claimed, generation = self._ready.popleft()
+            call = asyncio.create_task(self._exchange_at(instant, claimed, generation))
+            self._calls[call] = (claimed.account_id, generation)
+            call.add_done_callback(self._call_ended)
+
+    def _spare_ready(self) -> None:
+        while self._ready:
+            _, claimed, generation = self._ready.popleft()
+            self._spared.append((claimed.account_id, generation))
 
     async def _claim(self, most: int) -> Claim:
         """Cancelled in the middle, it waits for what Redis gave, to hand it back."""
         claiming = asyncio.create_task(
-            self._store.claim(most, self._pace.lease_seconds, self._rate, self._lane)
+            self._store.claim(most, self._settings.lease_seconds, self._limiter.rate, self._lane)
         )
         try:
             return await asyncio.shield(claiming)
@@ -167,7 +179,7 @@ class Stint:
         except DinteroError as error:
             await self._judge(error, claimed, generation)
         # Nothing was awaited since it was appended: each first one sets the timer for all.
-        if len(self._records) + len(self._failures) >= self._pace.batch_size:
+        if len(self._records) + len(self._failures) >= self._settings.batch_size:
             self._flush_soon()
         elif len(self._records) + len(self._failures) == 1:
             asyncio.get_running_loop().call_later(_FLUSH_AFTER_SECONDS, self._flush_soon)
@@ -226,14 +238,13 @@ class Stint:
         if error.blame is Blame.CREDENTIAL:  # not ours, as others were served with it
             error = RefusedError(error.call, error.detail, status=error.status)
         if isinstance(error, ThrottledError):
-            seconds = error.retry_after_seconds or DEFAULT_PAUSE_SECONDS
-            await self._limiter.pause(seconds, str(error))
+            await self._limiter.pause(error.retry_after_seconds, str(error))
         now_ms = self._store.now_ms()
         verdict = verdict_on(
             error,
             claimed.past,
             random.random(),  # noqa: S311 - jitter
-            quarantine_after=self._pace.quarantine_after,
+            quarantine_after=self._settings.quarantine_after,
             life_left_seconds=(claimed.expires_ms - now_ms) / 1000,
         )
         self._failures.append(
@@ -261,7 +272,10 @@ class Stint:
 
     def _call_ended(self, call: asyncio.Task[None]) -> None:
         claimed = self._calls.pop(call)
-        self._progress.set()
+        self._ended_calls += 1
+        self._fill_slots()
+        if len(self._calls) + len(self._ready) <= self._awaited_calls:
+            self._progress.set()
         if not call.cancelled() and (error := call.exception()):
             # Not one of Dintero's errors: the store, or a fault of ours. The lease brings it back.
             if not self.tally.failed["internal"]:
@@ -269,9 +283,13 @@ class Stint:
             self.tally.failed["internal"] += 1
             log.debug("account.abandoned", account_id=claimed[0], error=repr(error))
 
-    async def _next_progress(self) -> None:
+    async def _until_calls(self, most: int, *, within: float | None = None) -> None:
+        """Wait until at most so many are under way or ready to be."""
+        self._awaited_calls = most
         self._progress.clear()
-        await self._progress.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._progress.wait()
 
     def _flush_soon(self) -> None:
         if self._records or self._failures:
@@ -305,6 +323,7 @@ class Stint:
 
     async def _finish(self) -> None:
         """Keep what was got, and hand back what was not."""
+        self._spare_ready()
         calls, claimed = list(self._calls), list(self._calls.values())
         for call in calls:
             call.cancel()

@@ -124,7 +124,7 @@ class TokenStore:
         return Claim(
             int(generation),
             Schedule(len(accounts), first_us, spacing_us, wait_us),
-            tuple(_claimed(*row) for row in accounts),
+            tuple(map(_claimed, accounts)),
             refused,
         )
 
@@ -140,8 +140,9 @@ class TokenStore:
         for record in records:
             key = self.keys.token(record.account_id)
             sealed = b"" if record.account_id in unchanged else self.sealer.seal(record, key)
-            arguments += [record.account_id, record.generation, sealed, record.expires_ms]
-            arguments += [record.renew_ms, self.sealer.fingerprint(record.access_token)]
+            numbers = f"{record.generation} {record.expires_ms} {record.renew_ms}"
+            fingerprint = self.sealer.fingerprint(record.access_token)
+            arguments += [record.account_id, f"{numbers} {fingerprint}", sealed]
         return _settled(await self.scripts.run("complete", self.now_ms(), *arguments))
 
     async def fail(self, failures: Sequence[Failure]) -> Settled:
@@ -206,15 +207,8 @@ class TokenStore:
         return None if sealed is None else self.sealer.open(sealed, key, account_id)
 
 
-def _claimed(
-    account: bytes,
-    expires_ms: bytes | None,
-    attempts: bytes | None,
-    repeats: bytes | None,
-    history: bytes | None,
-    fingerprint: bytes | None,
-    expires_when_quarantined_ms: bytes | None,
-) -> Claimed:
+def _claimed(row: Sequence[bytes | None]) -> Claimed:
+    account, expires_ms, attempts, repeats, history, fingerprint, expires_when_quarantined_ms = row
     reason = "" if not attempts else last_outcome(history or b"")
     return Claimed(
         text_of(account),

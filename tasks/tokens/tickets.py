@@ -67,7 +67,7 @@ class Tickets:
             int(HELD_SECONDS * 1000),
             self._lapse_ms,
             int(LONGEST_FOLLOW_UP_SECONDS * 1000),
-            "1" if is_sweep else "0",
+            int(is_sweep),
             int(discovery_lease_seconds * 1000),
             self._store.holder,
             ",".join(self._store.sealer.key_ids),

@@ -93,6 +93,7 @@ class Upstream:
 
     def __init__(self, **options: Any) -> None:
         self._options = SandboxOptions(client_secret=CANARY_SECRET, **options)
+        self.partner_id = self._options.partner_id
         self._up, self._done = threading.Event(), asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)
@@ -159,6 +160,20 @@ class Upstream:
         url = f"{self.base_url.removesuffix('/v1')}/__sandbox/{name}"
         with urllib.request.urlopen(url) as answer:
             return json.load(answer)
+
+
+def partners_file(folder: Path, rates: Mapping[Upstream, float]) -> Path:
+    """A file of partners, each at an upstream of its own, with its rate limit."""
+    file = folder / "partners.toml"
+    tables = [
+        f'[[partner]]\nid = "{upstream.partner_id}"\nclient_id = "sandbox-client-id"\n'
+        f'client_secret = "{CANARY_SECRET}"\nbase_url = "{upstream.base_url}"\n'
+        f"rate_limit = {rate}\n"
+        for upstream, rate in rates.items()
+    ]
+    file.write_text("\n".join(tables))
+    file.chmod(0o600)
+    return file
 
 
 class Finished(NamedTuple):

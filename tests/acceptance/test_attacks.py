@@ -23,7 +23,6 @@ from subtokens.tasks.tokens.sealing import Sealer
 from subtokens.workers.processes import Child
 
 from .conftest import (
-    CANARY_SECRET,
     DEADLINE_SECONDS,
     PARTNER,
     Site,
@@ -32,12 +31,14 @@ from .conftest import (
     account_ids,
     await_ready,
     eventually,
+    partners_file,
     sending_by,
 )
 from .fronts import serving
 from .searching import kept, secrets_in
 
 OTHER = "T11300000"
+RATE = 2000
 TASKS = (
     *("account_done", "discover", "ensure", "exchange", "fan_out", "for_each_account", "forget"),
     *("reject", "renew_due", "watch_runs", "work"),
@@ -68,9 +69,7 @@ def stage(redis_server: object, tmp_path_factory: pytest.TempPathFactory) -> Ite
         Upstream(accounts=20, partner_id=OTHER) as other,
         serving(ThreadingTCPServer(("127.0.0.1", 0), Elsewhere)) as port,
     ):
-        file = folder / "partners.toml"
-        file.write_text(table(PARTNER, upstream) + table(OTHER, other))
-        file.chmod(0o600)
+        file = partners_file(folder, {upstream: RATE, other: RATE})
         with Site(folder / "site" / "here", "", partners_file=file) as site:
             worker = site.worker("worker", "--loglevel=DEBUG", "--include=probes")
             await_ready(worker)
@@ -85,13 +84,6 @@ def stage(redis_server: object, tmp_path_factory: pytest.TempPathFactory) -> Ite
                 yield Stage(
                     site, worker, (upstream, other), f"http://127.0.0.1:{port}/v1", visitors
                 )
-
-
-def table(partner_id: str, upstream: Upstream) -> str:
-    return (
-        f'[[partner]]\nid = "{partner_id}"\nclient_id = "sandbox-client-id"\n'
-        f'client_secret = "{CANARY_SECRET}"\nbase_url = "{upstream.base_url}"\n'
-    )
 
 
 HUGE_LIST = [account(number) for number in range(1, 30_000)]

@@ -11,6 +11,7 @@ from redis.cluster import key_slot
 
 from subtokens.config.settings import StoreSettings
 from subtokens.tasks.fleet import open_store
+from subtokens.tasks.tokens import reading
 from subtokens.tasks.tokens.async_reader import AsyncTokenReader
 from subtokens.tasks.tokens.errors import NoTokenError
 from subtokens.tasks.tokens.keys import PartnerKeys
@@ -67,6 +68,24 @@ def test_accounts_are_enrolled_exchanged_by_a_run_and_read(
         async with AsyncTokenReader(settings) as reader:
             with pytest.raises(NoTokenError, match="not enrolled"):
                 await reader.get(partner_id[:4] + "00099")
+            return len(await reader.get_many(accounts))
+
+    assert asyncio.run(read()) == 30
+
+
+def test_more_are_read_at_once_than_one_command_takes(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(cluster, "T12400000")
+    accounts = [f"T124{one[4:]}" for one in account_ids(1, 30)]
+    asyncio.run(exchange_all(settings, accounts))
+    monkeypatch.setattr(reading, "_MOST_IN_A_COMMAND", 20)
+
+    with TokenReader(settings) as reader:
+        assert len(reader.get_many(accounts)) == 30
+
+    async def read() -> int:
+        async with AsyncTokenReader(settings) as reader:
             return len(await reader.get_many(accounts))
 
     assert asyncio.run(read()) == 30

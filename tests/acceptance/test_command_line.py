@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from subtokens.config.settings import PREFIX
+from subtokens.tasks.tokens.keys import PartnerKeys
 from subtokens.workers.sandbox.tokens import TOKEN_MARK
 
 from .conftest import PARTNER, Finished, Site, Upstream, account, account_ids, eventually
@@ -283,6 +284,28 @@ def test_ensure_ends_with_0_where_all_tokens_last_and_with_1_where_the_policy_is
     assert site.cli("ensure", "--valid-for", "1h", "--policy", "0.7", *mixed).code == USUAL
     done = site.cli("ensure", "--valid-for", "1h", "--json", *mixed)
     assert (done.code, json.loads(done.out)["valid"]) == (FAILED, 3)
+
+
+def test_exchange_retry_has_a_suspended_partner_probed_though_no_account_failed(
+    site: Site,
+) -> None:
+    elsewhere = site.whole_environment | {"SUBTOKENS_NAMESPACE": "suspended"}
+    assert site.cli("exchange", "--retry", environment=elsewhere) == (
+        USUAL,
+        "no account's last attempt failed\n",
+        "",
+    )
+    circuit, now_ms = PartnerKeys("suspended", PARTNER).circuit, time.time() * 1000
+    kept = {"blame": "credential", "reason": "answered 401", "probe_at": int(now_ms + 600_000)}
+    site.store.hset(circuit, mapping=kept)
+    assert site.cli("exchange", "--retry", environment=elsewhere) == (
+        USUAL,
+        "no account's last attempt failed; Dintero is tried again now, for answered 401\n",
+        "",
+    )
+    probe_at = site.store.hget(circuit, "probe_at")
+    assert probe_at is not None
+    assert now_ms - 1 <= int(probe_at) <= time.time() * 1000
 
 
 def test_exchange_without_waiting_prints_the_run_and_leaves(site: Site, upstream: Upstream) -> None:

@@ -301,6 +301,19 @@ SET_UPS = {
         "partner_token: answered 401|nobody calls Dintero|never swept",
         env(namespace="paused"),
     ),
+    "a partner that is suspended": SetUp(
+        1,
+        {"✗ credential", "! pause", UNSERVED},
+        "partner_token: answered 401|correct client id and secret",
+        env(namespace="suspended", client_secret="CANARY-another"),
+    ),
+    "a partner that is suspended, although its credential was put right": SetUp(
+        0,
+        {"! pause", UNSERVED},
+        "the partner's token was got|but a prober, by the fault of our credential: "
+        "partner_token: answered 401|exchange --retry",
+        env(namespace="suspended"),
+    ),
     "accounts in quarantine": SetUp(
         0,
         {"! accounts", UNSERVED},
@@ -402,13 +415,22 @@ def _prepare(site: Site) -> None:
         shared.hset("unacked", "theirs", "…")
         shared.zadd("unacked_index", {"theirs": 1})
     now = time.time()
-    gone, stopped, paused, quarantined = (
-        PartnerKeys(name, PARTNER) for name in ("gone", "stopped", "paused", "quarantined")
+    gone, stopped, paused, suspended, quarantined = (
+        PartnerKeys(name, PARTNER)
+        for name in ("gone", "stopped", "paused", "suspended", "quarantined")
     )
     site.store.zadd(gone.expiry, {account(1): (now + 3600) * 1000})
     site.store.hset(stopped.fleet, "swept_at", int((now - 60) * 1000))
     pause = {"paused_until": int((now + 600) * 1e6), "pause_reason": "partner_token: answered 401"}
     site.store.hset(paused.limiter, mapping=pause)
+    circuit = {
+        "blame": "credential",
+        "reason": "partner_token: answered 401",
+        "opened_at": int(now * 1000),
+        "probe_at": int((now + 600) * 1000),
+        "trips": 6,
+    }
+    site.store.hset(suspended.circuit, mapping=circuit)
     site.store.zadd(quarantined.quarantine, {account(1): (now + 3600) * 1000})
     site.store.hset(quarantined.state(account(1)), "history", f"{int(now)}:refused_403")
 

@@ -115,7 +115,7 @@ def test_a_port_that_is_taken_and_a_missing_extra_are_told_with_their_remedy(
         found = eventually(lambda: re.search(r"http://[\d.]+:(\d+)", monitor.said()))
         taken = site.cli("monitor", "--port", found.group(1))
     assert taken.code == 2
-    assert "Address already in use; name another" in taken.err
+    assert "Address already in use; name another by --port" in taken.err
 
     (site.folder / "prometheus_client.py").write_text(
         "raise ModuleNotFoundError('no such thing', name='prometheus_client')\n"

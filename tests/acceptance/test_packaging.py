@@ -1,23 +1,25 @@
 """What a user installs: the built wheel, alone in a clean environment.
 
 The environment is a fresh one, into which only the wheel is installed (`--no-deps`). What the
-project depends on is lent to it from the environment that runs the tests, by a line at the end of
-its path: that is quick and needs no network. It cannot hide a fault of the wheel, as the lent
-folder gives no `subtokens`: an editable install stands there as a .pth file, and .pth files count
-only in an environment's own folder. A test below makes sure.
+project asks for is lent to it from the environment that runs the tests, by a line at the end of
+its path to a folder of links: that is quick and needs no network. There is a link for what the
+wheel and its dependencies ask for, and for nothing that is installed here besides: a module that
+nobody asked for is missing there as it is with a user.
 """
 
 import csv
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import tomllib
 import venv
 import zipfile
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -49,12 +51,37 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(ROOT, tmp_path_factory.mktemp("wheel"), "--wheel")
 
 
-def bare_environment(home: Path) -> Path:
-    """A new environment without pip that is lent our dependencies; returns its Python."""
+def asked_for(*extras: str) -> set[str]:
+    """The distributions that an installer brings beside subtokens[extras], and theirs with them."""
+    wanted, seen = [("subtokens", extra) for extra in ("", *extras)], set()
+    while wanted:
+        name, extra = wanted.pop()
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        for requirement in map(Requirement, distribution(name).requires or []):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                needed = canonicalize_name(requirement.name)
+                wanted += [(needed, each) for each in ("", *requirement.extras)]
+    return {name for name, _ in seen} - {"subtokens"}
+
+
+def lend(folder: Path, names: set[str]) -> None:
+    """Fill the folder with a link to each top-level file and folder of these distributions."""
+    folder.mkdir()
+    for name in names:
+        held = distribution(name)
+        for top in {file.parts[0] for file in held.files or []} - {"..", "__pycache__"}:
+            if not (folder / top).is_symlink():
+                (folder / top).symlink_to(str(held.locate_file(top)))
+
+
+def bare_environment(home: Path, *extras: str) -> Path:
+    """A new environment without pip that is lent what we ask for; returns its Python."""
     venv.create(home, with_pip=False, symlinks=True)
     python = home / "bin" / "python"
-    lent = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
-    (own_folder(python) / "zz_lent.pth").write_text("".join(f"{path}\n" for path in sorted(lent)))
+    lend(home / "lent", asked_for(*extras))
+    (own_folder(python) / "zz_lent.pth").write_text(f"{home / 'lent'}\n")
     return python
 
 
@@ -63,15 +90,24 @@ def own_folder(python: Path) -> Path:
     return Path(run(python, "-c", code, cwd=python.parent).strip())
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
-    """The Python of a clean environment that holds the wheel."""
-    home = tmp_path_factory.mktemp("clean")
-    python = bare_environment(home)
+def installed(home: Path, wheel: Path, *extras: str) -> Path:
+    """A clean environment that holds the wheel with these extras; returns its Python."""
+    python = bare_environment(home, *extras)
     # pip itself is the development set's, and sees of the environment only what is its own.
     install = ("install", "--quiet", "--no-deps", "--no-index", "--no-compile", wheel)
     run(sys.executable, "-m", "pip", "--python", python, *install, cwd=home)
     return python
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
+    """The Python of a clean environment that holds the wheel, without an extra."""
+    return installed(tmp_path_factory.mktemp("clean"), wheel)
+
+
+@pytest.fixture(scope="module")
+def python_with_cli(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
+    return installed(tmp_path_factory.mktemp("cli"), wheel, "cli")
 
 
 def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
@@ -146,8 +182,52 @@ print(any(entry.name == "claim.lua" for entry in files("subtokens.tasks.tokens.l
     assert run(python, "-c", code, cwd=tmp_path).split() == ["True", "True"]
 
 
-def test_the_installed_command_answers(python: Path, tmp_path: Path) -> None:
-    assert "demo" in run(python.parent / "subtokens", "--help", cwd=tmp_path)
+def test_without_an_extra_an_app_of_your_own_has_its_broker_and_its_results(
+    python: Path, tmp_path: Path
+) -> None:
+    code = """
+from celery import Celery
+import subtokens
+redis = "redis://127.0.0.1:6379/0"  # nobody is asked
+app = Celery("nightly", broker=redis, backend=redis, include=["subtokens.tasks"])
+app.loader.import_default_modules()
+app.connection_for_read().transport
+print(type(app.backend).__name__, subtokens.TokenReader.__name__, subtokens.SubAccountAuth.__name__)
+"""
+    printed = run(python, "-c", code, cwd=tmp_path).split()
+    assert printed == ["RedisBackend", "TokenReader", "SubAccountAuth"]
+
+
+def test_without_its_extra_the_command_says_which_one_it_needs(
+    python: Path, tmp_path: Path
+) -> None:
+    command = python.parent / "subtokens"
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "the command line needs an extra: pip install 'subtokens[cli]'\n"
+
+
+def test_with_its_extra_every_command_answers(python_with_cli: Path, tmp_path: Path) -> None:
+    command = python_with_cli.parent / "subtokens"
+    assert "demo" in run(command, "--help", cwd=tmp_path)
+    for name in ("up", "sandbox", "status", "doctor", "monitor"):
+        assert "Example" in run(command, name, "--help", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("requirements", "extras"),
+    [
+        ("runtime.txt", ("cli", "fast", "metrics")),  # the image's
+        ("demo.txt", ("cli", "embedded", "fast", "metrics")),
+        ("test.txt", ("cli", "fast", "metrics")),
+    ],
+)
+def test_what_is_installed_without_a_resolver_holds_all_that_is_asked_for(
+    requirements: str, extras: tuple[str, ...]
+) -> None:
+    lines = (ROOT / "requirements" / requirements).read_text().splitlines()
+    pinned = {canonicalize_name(line.partition("==")[0]) for line in lines if "==" in line}
+    assert asked_for(*extras) - pinned == set()
 
 
 def test_a_users_own_tasks_and_config_stand_beside_it(python: Path, tmp_path: Path) -> None:

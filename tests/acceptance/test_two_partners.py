@@ -10,12 +10,12 @@ from celery.canvas import Signature
 import subtokens
 
 from .conftest import (
-    CANARY_SECRET,
     DEADLINE_SECONDS,
     Site,
     Upstream,
     await_ready,
     eventually,
+    partners_file,
     sending_by,
 )
 
@@ -48,15 +48,7 @@ def both(
     new_site: Callable[..., Site], upstreams: tuple[Upstream, Upstream], tmp_path: Path
 ) -> Site:
     """A worker and beat for both, by a partners file."""
-    file = tmp_path / "partners.toml"
-    tables = [
-        f'[[partner]]\nid = "{partner}"\nclient_id = "sandbox-client-id"\n'
-        f'client_secret = "{CANARY_SECRET}"\nbase_url = "{upstream.base_url}"\n'
-        f"rate_limit = {rate}\n"
-        for partner, upstream, rate in zip((BIG, SMALL), upstreams, (300, 50), strict=True)
-    ]
-    file.write_text("\n".join(tables))
-    file.chmod(0o600)
+    file = partners_file(tmp_path, dict(zip(upstreams, (300, 50), strict=True)))
     return new_site("", partners_file=file, discovery_interval_seconds=3600)
 
 

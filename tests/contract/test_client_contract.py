@@ -77,7 +77,8 @@ async def test_the_other_calls_go_out_as_dinteros_pages_describe_them() -> None:
 
     assert (partner.method, partner.url.path) == ("POST", f"/v1/accounts/{PARTNER}/auth/token")
     assert partner.headers["authorization"].startswith("Basic ")
-    assert (own.method, own.url.path) == ("POST", f"/v1/accounts/{ACCOUNT}/auth/token")
+    own_target = f"/v1/accounts/{ACCOUNT}/auth/token".encode()
+    assert (own.method, own.extensions["target"]) == ("POST", own_target)
     assert own.headers["authorization"] == f"Bearer {answers[1]['access_token']}"
     for request in (partner, own):
         assert json.loads(request.content) == {

@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from subtokens.tasks.dintero.errors import MisaddressedError, UnauthorizedError, UpstreamError
 from subtokens.tasks.tokens.store import Failure
-from subtokens.workers.monitor import Fleets, Monitor
+from subtokens.workers.monitor import Fleets, serving
 
-from .test_monitor import HOUR, OnThisLoop, enrol, fetch, ids
+from .test_monitor import HOUR, enrol, fetch, ids
 
 RULES = Path(__file__).parents[2] / "config/alerts.yml"
 ALERTS = [rule["alert"] for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]]
@@ -35,8 +35,8 @@ def promtool():
 
 async def scraped(fleet):
     """Series to value; instants are told as seconds from now."""
-    with Monitor(Fleets(OnThisLoop(), [fleet]), "127.0.0.1", 0) as monitor:
-        _, _, text = await fetch(monitor.url, "/metrics")
+    async with serving(Fleets([fleet]), "127.0.0.1", 0) as url:
+        _, _, text = await fetch(url, "/metrics")
     told = {}
     for family in text_string_to_metric_families(text):
         for sample in (one for one in family.samples if one.name in NAMED):

@@ -69,7 +69,7 @@ async def test_a_credential_that_may_no_longer_exchange_suspends_the_partner_and
     assert await work_off(fleet) == 0
 
     assert (
-        calls(sandbox) - before <= fleet.pace.concurrency + 4
+        calls(sandbox) - before <= fleet.settings.concurrency + 4
     )  # those in flight, and who was asked
     status = await fleet_status(fleet.store, 100)
     assert (status.failing, status.due, status.claimed, status.valid) == (0, 200, 0, 200)
@@ -110,12 +110,30 @@ async def test_a_revoked_secret_suspends_the_partner_until_it_is_mended(
     assert await told(fleet) == ["partner.suspended", "partner.resumed"]
 
 
+async def test_who_mended_the_credential_need_not_wait_for_the_next_probe(
+    onboarded, work_off, clock
+):
+    fleet, sandbox = await onboarded(20)
+    assert not await fleet.circuit.probe_now()  # it is closed
+    assert await fleet.store.redis.exists(fleet.store.keys.circuit) == 0
+    set_options(sandbox, revoked="secret")
+    clock.push(9 * DAY)
+    await work_off(fleet)
+    set_options(sandbox, revoked="nothing")
+
+    assert await fleet.circuit.probe_now()
+
+    assert await probe_when_due(fleet, clock, work_off) == 0
+    assert (await fleet_status(fleet.store, 100)).fresh == 20
+
+
 @pytest.mark.faults  # it takes seconds
 async def test_foreign_accounts_by_the_thousand_do_not_suspend_the_partner(onboarded, work_off):
     fleet, sandbox = await onboarded(50)
     await enrol(fleet, ids(1001, 10_000))
     before = calls(sandbox)
 
+    fleet.settings = fleet.settings.model_copy(update={"batch_deadline_seconds": 100})
     await work_off(fleet)
 
     status = await fleet_status(fleet.store, 100)
@@ -140,7 +158,7 @@ async def test_an_outage_opens_the_circuit_and_one_prober_closes_it(onboarded, w
 
     await work_off(fleet)
 
-    assert 20 <= calls(sandbox) - before <= 4 * fleet.pace.concurrency  # by the next flush
+    assert 20 <= calls(sandbox) - before <= 4 * fleet.settings.concurrency  # by the next flush
     status = await fleet_status(fleet.store, 100)
     assert (status.barred_by, status.pause_reason) == ("upstream", "upstream_failed")
     assert (status.valid, status.quarantined) == (500, {})

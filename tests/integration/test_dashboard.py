@@ -11,9 +11,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from subtokens.workers.monitor import Fleets, Monitor
+from subtokens.workers.monitor import Fleets, serving
 
-from .test_monitor import OnThisLoop, fetch
+from .test_monitor import fetch
 
 DASHBOARD = json.loads((Path(__file__).parents[2] / "config/grafana-dashboard.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -22,8 +22,8 @@ TARGETS = [target for panel in PANELS for target in panel["targets"]]
 
 async def labels_told(fleet):
     """The sample names of a scrape, each with its labels."""
-    with Monitor(Fleets(OnThisLoop(), [fleet]), "127.0.0.1", 0) as monitor:
-        _, _, text = await fetch(monitor.url, "/metrics")
+    async with serving(Fleets([fleet]), "127.0.0.1", 0) as url:
+        _, _, text = await fetch(url, "/metrics")
     return {
         sample.name: set(sample.labels)
         for family in text_string_to_metric_families(text)

@@ -1,6 +1,7 @@
 """Odd words and files for every command: an exit code and a clear line, never a traceback."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -60,6 +61,9 @@ FILES = {
     "quotes": b'account_id,name\nT11200001,"open\n',
     "another partner's": b"T11200000\nP11200001\n",
 }
+
+
+UNREADABLE = Path("/proc/self/mem")  # a file that gives an error to whoever reads it, root too
 
 
 @pytest.fixture
@@ -137,3 +141,23 @@ def test_what_is_amiss_in_redis_is_told_without_a_traceback_and_doctor_names_the
     code, out, _ = answer("doctor", "--no-calls")
     assert code == FAILED
     assert "subtokens:{T11200000}:due is of type string, not zset" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "token T11200001", "keys derive --partner T11200000", "up", "doctor"]
+)
+@pytest.mark.parametrize("kind", ["no UTF-8", "unreadable"])
+def test_an_env_file_that_cannot_be_read_is_told_in_a_line(answer, command, kind, tmp_path):
+    if kind == "no UTF-8":
+        (tmp_path / ".env").write_bytes(b"SUBTOKENS_CLIENT_ID=CANARY\xff\n")
+    elif UNREADABLE.is_file():
+        (tmp_path / ".env").symlink_to(UNREADABLE)
+    else:
+        pytest.skip("this system has no file that nobody can read")
+
+    code, out, told = answer(*command.split())
+
+    assert code == BAD_INPUT
+    assert ".env " in (out if command == "doctor" else told)
+    assert len(told.splitlines()) <= 1
+    assert {path.name for path in tmp_path.iterdir()} == {".env"}

@@ -162,7 +162,7 @@ async def served(fleet, reader, work_off, clock):
         try:
             await asyncio.wait_for(work_off(fleet), DEADLINE_SECONDS)
         except RedisError:
-            clock.push(fleet.pace.lease_seconds)
+            clock.push(fleet.settings.lease_seconds)
     return set(await reader.get_many(ACCOUNTS)) == set(ACCOUNTS)
 
 

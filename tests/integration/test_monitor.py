@@ -26,21 +26,11 @@ from redis.backoff import NoBackoff
 from subtokens.tasks.dintero.errors import UnauthorizedError
 from subtokens.tasks.tokens.status import fleet_status
 from subtokens.tasks.tokens.store import Failure
-from subtokens.workers.monitor import Fleets, Monitor
+from subtokens.workers.monitor import Fleets, serving
 from subtokens.workers.monitor.fleets import never_falling
 
 ROOT = Path(__file__).parents[2]
 HOUR = 3600
-
-
-class OnThisLoop:
-    """Calls from other threads into the loop of the test, as a runtime does into its own."""
-
-    def __init__(self):
-        self._loop = asyncio.get_running_loop()
-
-    def call(self, work):
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
 def ids(fleet, first, count):
@@ -66,8 +56,8 @@ async def fetch(url, path, method="GET", headers=None):
 
 async def scrape(*fleets):
     """What a monitor started now tells: samples by name, labels and figure."""
-    with Monitor(Fleets(OnThisLoop(), fleets), "127.0.0.1", 0) as monitor:
-        status, _, text = await fetch(monitor.url, "/metrics")
+    async with serving(Fleets(fleets), "127.0.0.1", 0) as url:
+        status, _, text = await fetch(url, "/metrics")
     assert status == 200
     assert "CANARY" not in text
     families = text_string_to_metric_families(text)
@@ -194,14 +184,14 @@ async def test_a_fleet_that_cannot_be_read_is_down_and_hides_no_other(fleet_of, 
 async def test_without_redis_every_path_answers_in_time_and_says_so(fleet_of):
     async with Redis(port=1, retry=Retry(NoBackoff(), 0)) as nobody:
         fleet = fleet_of(112, nobody)
-        with Monitor(Fleets(OnThisLoop(), [fleet]), "127.0.0.1", 0) as monitor:
-            status, _, text = await fetch(monitor.url, "/metrics")
+        async with serving(Fleets([fleet]), "127.0.0.1", 0) as url:
+            status, _, text = await fetch(url, "/metrics")
             assert (status, 'subtokens_up{partner="T11200000"} 0.0' in text) == (200, True)
-            status, _, text = await fetch(monitor.url, "/readyz")
+            status, _, text = await fetch(url, "/readyz")
             assert status == 503
             assert text == ("T11200000: Redis cannot be reached; check SUBTOKENS_STORE_URL\n")
-            assert (await fetch(monitor.url, "/healthz"))[0] == 200
-            status, _, text = await fetch(monitor.url, "/status.json")
+            assert (await fetch(url, "/healthz"))[0] == 200
+            status, _, text = await fetch(url, "/status.json")
             assert (status, json.loads(text)["partners"][0]["status"]) == (200, None)
 
 
@@ -209,13 +199,13 @@ async def test_a_trouble_that_lasts_is_logged_once(fleet_of, redis, monkeypatch,
     monkeypatch.setattr("subtokens.workers.monitor.fleets.KEPT_SECONDS", 0)
     fleet = fleet_of(112)
     await redis.set(fleet.store.keys.due, "garbage")
-    fleets = Fleets(OnThisLoop(), [fleet])
+    fleets = Fleets([fleet])
     for _ in range(3):
-        (seen,) = await asyncio.to_thread(fleets.seen)
+        (seen,) = await fleets.seen()
         assert seen.trouble.startswith("Redis answers with an error")
     assert caplog.text.count("monitor.not_read") == 1
     await redis.delete(fleet.store.keys.due)
-    (seen,) = await asyncio.to_thread(fleets.seen)
+    (seen,) = await fleets.seen()
     assert seen.status
 
 
@@ -244,8 +234,8 @@ async def test_ready_is_who_was_swept_within_ten_seconds(fleet_of, clock):
     fleet = fleet_of(112)
 
     async def ready():
-        with Monitor(Fleets(OnThisLoop(), [fleet]), "127.0.0.1", 0) as monitor:
-            return await fetch(monitor.url, "/readyz")
+        async with serving(Fleets([fleet]), "127.0.0.1", 0) as url:
+            return await fetch(url, "/readyz")
 
     assert (await ready())[0::2] == (
         503,
@@ -274,9 +264,9 @@ async def test_a_counter_falls_only_where_the_store_began_anew(fleet_of, token, 
 
 
 async def test_openmetrics_is_spoken_to_who_asks_for_it(fleet_of):
-    with Monitor(Fleets(OnThisLoop(), [fleet_of(112)]), "127.0.0.1", 0) as monitor:
+    async with serving(Fleets([fleet_of(112)]), "127.0.0.1", 0) as url:
         accept = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
-        _, headers, text = await fetch(monitor.url, "/metrics", headers=accept)
+        _, headers, text = await fetch(url, "/metrics", headers=accept)
     assert headers["Content-Type"].startswith("application/openmetrics-text")
     names = {family.name for family in openmetrics_families(text)}
     assert "subtokens_renewals" in names
@@ -304,13 +294,13 @@ class Page(HTMLParser):
 
 
 async def test_the_page_is_whole_and_its_policy_lets_nothing_run_but_what_it_holds(fleet_of):
-    with Monitor(Fleets(OnThisLoop(), [fleet_of(112)]), "127.0.0.1", 0) as monitor:
-        status, headers, text = await fetch(monitor.url, "/")
+    async with serving(Fleets([fleet_of(112)]), "127.0.0.1", 0) as url:
+        status, headers, text = await fetch(url, "/")
         methods = {
-            method: (await fetch(monitor.url, "/", method))[0]
+            method: (await fetch(url, "/", method))[0]
             for method in ("POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS")
         }
-        lost = await fetch(monitor.url, "/../../etc/passwd")
+        lost = await fetch(url, "/../../etc/passwd")
 
     page = Page(text)
     assert (status, page.open) == (200, [])
@@ -341,8 +331,8 @@ async def test_status_json_tells_what_the_page_reads_and_neither_secret_nor_acco
     await fleet.runs.open("a-run", 600, "{}")
     await fleet.runs.request("a-run", ids(fleet, 81, 5))
     await fleet.runs.seal("a-run")
-    with Monitor(Fleets(OnThisLoop(), [fleet]), "127.0.0.1", 0) as monitor:
-        _, headers, text = await fetch(monitor.url, "/status.json")
+    async with serving(Fleets([fleet]), "127.0.0.1", 0) as url:
+        _, headers, text = await fetch(url, "/status.json")
     assert headers["Content-Type"] == "application/json"
     told = json.loads(text)
     (partner,) = told["partners"]

@@ -107,7 +107,7 @@ async def test_a_token_is_had_in_one_round_trip_with_all_its_instants(reader, gi
     [stored] = await give(A)
 
     assert await reader.get(A) == stored
-    assert reader.round_trips == [["mget"]]
+    assert reader.round_trips == [["MGET"]]
 
 
 @pytest.mark.parametrize("valid_for", [3599, 3599.5, "59m", timedelta(minutes=59)])
@@ -117,16 +117,32 @@ async def test_a_token_that_lasts_as_long_as_was_asked_is_given(reader, give, va
     assert await reader.get(A, valid_for=valid_for) == stored
 
 
-async def test_a_token_that_ends_sooner_is_told_with_its_end_and_what_was_asked(reader, give):
+async def test_a_token_that_ends_sooner_is_told_with_its_end_and_what_was_asked(
+    reader, give, clock
+):
+    await give(A)
+    clock.push(1800)
+
+    told = await message(reader.get(A, valid_for="45m"))
+
+    assert told == (
+        f"{A} has a token, but it is valid only until 2027-01-15 09:00:00 UTC, "
+        f"although 2700 s were asked for; to replace it: subtokens exchange {A}"
+    )
+
+
+async def test_who_asks_for_more_than_a_tokens_lifetime_is_told_that_none_lasts_so_long(
+    reader, give
+):
     await give(A)
 
     told = await message(reader.get(A, valid_for="1h30m"))
 
     assert told == (
-        f"{A} has a token, but it is valid only until 2027-01-15 09:00:00 UTC, "
-        f"although 5400 s were asked for; to replace it: subtokens exchange {A}"
+        f"{A} has a token, but it is valid only until 2027-01-15 09:00:00 UTC, although 5400 s "
+        "were asked for; a new one will not last so long either: they live 3600 s"
     )
-    assert reader.round_trips == [["mget"]]
+    assert reader.round_trips == [["MGET"]]
 
 
 async def test_an_account_that_is_not_enrolled_is_told_in_one_more_round_trip(reader):
@@ -134,7 +150,7 @@ async def test_an_account_that_is_not_enrolled_is_told_in_one_more_round_trip(re
 
     assert f"{A} has no valid token: it is not enrolled" in told
     assert "subtokens accounts discover" in told
-    assert reader.round_trips == [["mget"], ["zscore", "zscore", "hmget"]]
+    assert reader.round_trips == [["MGET"], ["ZSCORE", "ZSCORE", "HMGET"]]
 
 
 async def test_an_account_that_was_never_exchanged_is_told_with_its_last_attempt(
@@ -215,7 +231,7 @@ async def test_many_are_had_in_one_round_trip_in_the_order_of_the_ids(reader, gi
     found = await reader.get_many(asked)
 
     assert list(found.values()) == stored[::-1]
-    assert reader.round_trips == [["mget"] * 3]
+    assert reader.round_trips == [["MGET"] * 3]
     assert (await redis.info("commandstats"))["cmdstat_mget"]["calls"] == 3
     assert await reader.get_many([]) == {}
 
@@ -334,11 +350,11 @@ async def test_a_record_is_at_hand_for_ten_seconds(reader, give, clock):
     for _ in range(3):
         assert await reader.get(A) == stored
         assert await reader.get_many([A]) == {A: stored}
-    assert reader.round_trips == [["mget"]]
+    assert reader.round_trips == [["MGET"]]
 
     clock.push(10)
     await reader.get(A)
-    assert reader.round_trips == [["mget"], ["mget"]]
+    assert reader.round_trips == [["MGET"], ["MGET"]]
 
 
 async def test_many_asks_only_for_those_that_are_not_at_hand(reader, give):
@@ -347,7 +363,7 @@ async def test_many_asks_only_for_those_that_are_not_at_hand(reader, give):
 
     assert list((await reader.get_many([A, B])).values()) == [first, second]
     assert await reader.get(A) == first
-    assert reader.round_trips == [["mget"], ["mget"]]
+    assert reader.round_trips == [["MGET"], ["MGET"]]
 
 
 async def test_what_is_at_hand_but_too_short_is_looked_for_in_redis(reader, give):
@@ -388,7 +404,7 @@ async def test_a_wait_ends_with_the_token_as_soon_as_it_is_there(reader, give, e
     [stored] = await give(A)
 
     assert await waiting == stored
-    assert all(commands == ["mget"] for commands in reader.round_trips)
+    assert all(commands == ["MGET"] for commands in reader.round_trips)
 
 
 async def test_a_wait_for_a_newer_one_passes_over_what_is_at_hand(reader, give):
@@ -446,7 +462,7 @@ async def test_a_rejected_token_is_reported_and_no_longer_at_hand(reader, give, 
     assert fields == {b"account": A.encode(), b"generation": str(stored.generation).encode()}
     await reader.get(A)
     await reader.get(A)
-    assert reader.round_trips == [["mget"], ["xadd"], ["mget"], ["mget"]]
+    assert reader.round_trips == [["MGET"], ["XADD"], ["MGET"], ["MGET"]]
 
 
 async def test_the_stream_of_rejections_is_capped(reader, give, redis, store):

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -236,6 +238,21 @@ async def test_accounts_change_over_http_while_it_runs(dintero: Dintero) -> None
     assert [element["active"] for element in (await dintero.listed()).values()] == [False] * 3
     refused = [(await dintero.exchange(name)).json()["error"]["code"] for name in (FIRST, INACTIVE)]
     assert refused == ["inactive_account"] * 2
+
+
+@with_options(accounts=10, inactive=0)
+async def test_what_the_operations_page_posts_to_rehearse_a_trouble_is_taken(
+    dintero: Dintero,
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+    section = page.partition("## Rehearse it")[2].partition("\n## ")[0]
+    url = str(dintero.http.base_url).removesuffix("/v1/") + "/__sandbox/"
+    shown = [json.loads(text) for text in re.findall(r"\{[^}]+\}", section)]
+    assert len(shown) >= 6
+    for body in shown:
+        await dintero.http.post(url + "options", json=shown[-1])  # all is well again
+        where = "accounts" if "close" in body else "options"
+        assert (await dintero.http.post(url + where, json=body)).status_code == 200, body
 
 
 async def test_accounts_change_in_process_while_it_runs(dintero: Dintero) -> None:
@@ -628,16 +645,16 @@ async def test_the_end_of_the_block_frees_the_port() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_process_announces_itself_and_ends_cleanly(number: signal.Signals) -> None:
-    options = ["--accounts=7", "--latency=0", "--lifetime-seconds=20", "--reissue=remaining"]
+    options = ["--port=0", "--accounts=7", "--latency=0", "--lifetime=20", "--reissue=remaining"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "subtokens.workers.sandbox", *options],
+        [sys.executable, "-m", "subtokens.workers.cli", "sandbox", "--json", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={"PATH": os.environ["PATH"]},
         text=True,
     )
     assert process.stdout is not None
-    base_url = json.loads(process.stdout.readline())["base_url"]
+    base_url = json.loads(process.stdout.readline())["SUBTOKENS_BASE_URL"]
     assert httpx.post(f"{base_url}/accounts/{PARTNER}/auth/token").status_code == 401
     own = f"{base_url.removesuffix('/v1')}/__sandbox"
     told = httpx.post(f"{own}/options", json={"error_share": 0.5}).json()

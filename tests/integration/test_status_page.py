@@ -11,11 +11,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from subtokens.tasks.dintero.errors import UnauthorizedError
-from subtokens.workers.monitor import Fleets, Monitor
+from subtokens.workers.monitor import Fleets, serving
 from subtokens.workers.private_redis import LOOPBACK
 
 from .browser import chromium
-from .test_monitor import OnThisLoop
 
 ACCOUNTS, UNKNOWN = int(os.environ.get("STATUS_PAGE_ACCOUNTS", "40")), 3
 TEN_MINUTES = 600
@@ -58,33 +57,35 @@ async def until_it_tells(page, words):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_page_tells_of_a_day_on_phone_and_desk(lived, scheme, tmp_path):
     shots = Path(os.environ.get("STATUS_PAGE_SHOTS", tmp_path))
-    with Monitor(Fleets(OnThisLoop(), [lived]), LOOPBACK, 0) as monitor:
-        async with chromium(tmp_path / "browser") as page:
-            for width in (390, 1280):
-                await page.show(f"{monitor.url}/", width, 800, scheme)
-                told = await until_it_tells(page, "T11200000")
-                for words in (
-                    f"of {ACCOUNTS + UNKNOWN}",
-                    "accounts covered now",
-                    "Coverage over the last day",
-                    "uncovered at once",
-                    "Tokens by how long they live",
-                    "In quarantine",
-                    "refused_403",
-                    "4f1cbe20",
-                    f"0 of {ACCOUNTS // 2 - 1}",
-                    "and 1 beat",
-                    "covered over the last 24 h",
-                ):
-                    assert words in told
-                assert await page.evaluate(BEYOND_THE_EDGE) == 0
-                ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
-                assert (ground == "rgb(243, 245, 248)") == (scheme == "light")
-                slots = await page.evaluate("document.querySelector('.columns').children.length")
-                assert slots == 144
-                assert await page.evaluate("document.querySelectorAll('.columns b.bad').length")
-                (shots / f"{scheme}-{width}.png").write_bytes(await page.shot())
-            assert page.complaints == []
+    async with (
+        serving(Fleets([lived]), LOOPBACK, 0) as url,
+        chromium(tmp_path / "browser") as page,
+    ):
+        for width in (390, 1280):
+            await page.show(f"{url}/", width, 800, scheme)
+            told = await until_it_tells(page, "T11200000")
+            for words in (
+                f"of {ACCOUNTS + UNKNOWN}",
+                "accounts covered now",
+                "Coverage over the last day",
+                "uncovered at once",
+                "Tokens by how long they live",
+                "In quarantine",
+                "refused_403",
+                "4f1cbe20",
+                f"0 of {ACCOUNTS // 2 - 1}",
+                "and 1 beat",
+                "covered over the last 24 h",
+            ):
+                assert words in told
+            assert await page.evaluate(BEYOND_THE_EDGE) == 0
+            ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (ground == "rgb(243, 245, 248)") == (scheme == "light")
+            slots = await page.evaluate("document.querySelector('.columns').children.length")
+            assert slots == 144
+            assert await page.evaluate("document.querySelectorAll('.columns b.bad').length")
+            (shots / f"{scheme}-{width}.png").write_bytes(await page.shot())
+        assert page.complaints == []
 
 
 async def test_many_partners_are_a_list_to_be_opened(fleet_of, tmp_path):
@@ -97,10 +98,8 @@ async def test_many_partners_are_a_list_to_be_opened(fleet_of, tmp_path):
         for fleet in fleets:
             await fleet.tickets.look(is_sweep=True)
         await fleets[3].circuit.open(UnauthorizedError("partner_token", "answered 401", status=401))
-        with Monitor(
-            Fleets(OnThisLoop(), [*fleets, fleet_of(122, nobody)]), LOOPBACK, 0
-        ) as monitor:
-            await page.show(f"{monitor.url}/", 390, 800, "light")
+        async with serving(Fleets([*fleets, fleet_of(122, nobody)]), LOOPBACK, 0) as url:
+            await page.show(f"{url}/", 390, 800, "light")
             told = await until_it_tells(page, "T12200000")
             assert "suspended" in told
             assert "not read" in told

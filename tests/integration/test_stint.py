@@ -17,7 +17,7 @@ from subtokens.tasks.dintero.transport import open_transport
 from subtokens.tasks.fleet import Fleet
 from subtokens.tasks.tokens.circuit import CircuitOpenError
 from subtokens.tasks.tokens.record import Kind
-from subtokens.tasks.tokens.stint import Pace, Stint, Tally
+from subtokens.tasks.tokens.stint import Stint, Tally
 from subtokens.tasks.work import _work_on
 from subtokens.workers.sandbox import SandboxOptions, serving
 
@@ -51,22 +51,19 @@ def open_fleet(redis, environment):
     return open_fleet
 
 
-def stint_of(fleet, lane="exchange", **pace):
+def stint_of(fleet, lane="exchange", **settings):
     ended = []
 
     async def on_ended(runs):
         ended.extend(runs)
 
-    wanted = {"concurrency": 10, "batch_size": 7, "lease_seconds": 60, "deadline_seconds": 20}
+    wanted = {"concurrency": 10, "batch_size": 7, "lease_seconds": 60, "batch_deadline_seconds": 20}
     stint = Stint(
         lane,
-        fleet.store,
         fleet.exchanger,
-        fleet.circuit,
         fleet.prober,
         fleet.limiters[lane],
-        fleet.rate,
-        Pace(**(wanted | pace)),
+        fleet.settings.model_copy(update=wanted | settings),
         on_ended,
     )
     return stint, ended
@@ -206,6 +203,71 @@ async def test_a_token_that_another_process_found_refused_is_not_used_any_more(o
 
         assert tally.exchanged == 30
         assert sandbox.calls.stats(time.time())["calls"]["partner_token"] == 2
+
+
+async def test_accounts_are_claimed_ahead_and_calls_stay_within_the_concurrency(
+    open_fleet, monkeypatch
+):
+    async with open_fleet(SandboxOptions(accounts=300, latency_seconds=0.02)) as (fleet, _):
+        exchange, claim = fleet.client.exchange, fleet.store.claim
+        claimed, asked, answered, under_way = 0, 0, 0, [0]
+        held = [0]
+
+        async def watched_claim(*arguments):
+            nonlocal claimed
+            claim_made = await claim(*arguments)
+            claimed += len(claim_made.accounts)
+            held.append(claimed - answered)
+            return claim_made
+
+        async def watched_exchange(*arguments):
+            nonlocal asked, answered
+            asked += 1
+            under_way.append(asked - answered)
+            answer = await exchange(*arguments)
+            answered += 1
+            return answer
+
+        monkeypatch.setattr(fleet.store, "claim", watched_claim)
+        monkeypatch.setattr(fleet.client, "exchange", watched_exchange)
+        tally = await stint_of(fleet)[0].run()
+
+        assert tally.exchanged == 300
+        assert max(under_way) == 10
+        assert 10 < max(held) <= 20
+
+
+async def test_a_stint_past_its_deadline_hands_back_what_it_claimed_ahead(open_fleet):
+    async with open_fleet(SandboxOptions(accounts=400, latency_seconds=0.02)) as (fleet, sandbox):
+        tally = await stint_of(fleet, batch_deadline_seconds=0.3)[0].run()
+
+        assert 0 < tally.exchanged < 400
+        assert sandbox.calls.stats(time.time())["calls"]["exchange"] == tally.exchanged
+        assert await fleet.store.redis.hlen(fleet.store.keys.claims) == 0
+        left = await fleet.store.claim(400, 60, fleet.rate, "exchange")
+        assert len(left.accounts) == 400 - tally.exchanged
+
+
+async def test_what_becomes_due_while_a_call_hangs_is_exchanged_meanwhile(open_fleet, monkeypatch):
+    async with open_fleet(SandboxOptions(accounts=2)) as (fleet, _):
+        exchange, is_answered = fleet.client.exchange, asyncio.Event()
+        await fleet.store.forget(["T11200002"])
+
+        async def hanging(partner_id, bearer, account_id):
+            if account_id == "T11200001":
+                await is_answered.wait()
+            return await exchange(partner_id, bearer, account_id)
+
+        monkeypatch.setattr(fleet.client, "exchange", hanging)
+        work = asyncio.create_task(stint_of(fleet)[0].run())
+        async with asyncio.timeout(10):
+            while not await fleet.store.redis.hlen(fleet.store.keys.claims):
+                await asyncio.sleep(0.01)
+            await fleet.store.enrol([("T11200002", "")], "imported")
+            while not await with_token(fleet):
+                await asyncio.sleep(0.01)
+            is_answered.set()
+            assert (await work).exchanged == 2
 
 
 async def test_a_cancelled_stint_keeps_what_it_got_and_hands_back_the_rest(open_fleet):

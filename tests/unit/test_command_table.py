@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from subtokens.workers.cli.commands import cli
-from subtokens.workers.cli.exit_codes import EXIT_CODES
+from subtokens.workers.exit_codes import EXIT_CODES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "command-line.md").read_text()

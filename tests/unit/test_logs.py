@@ -197,3 +197,15 @@ def test_a_command_shows_what_it_meets_as_a_line_on_stderr(
         "",
         "warning: secrets.exposed file=partners.toml remedy=chmod 600 partners.toml\n",
     )
+
+
+def test_in_an_app_of_your_own_an_event_is_a_line_that_begins_with_its_name() -> None:
+    stream, root = io.StringIO(), logging.getLogger()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    root.handlers[:] = [handler]
+    root.setLevel("INFO")
+    log.info("accounts.exchanged", exchanged=2, failed={"refused_403": 1}, client_secret=CANARY)
+    assert stream.getvalue() == (
+        f"INFO accounts.exchanged exchanged=2 failed={{'refused_403': 1}} client_secret='{MASK}'\n"
+    )

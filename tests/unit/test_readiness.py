@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subtokens.tasks.tokens.readiness import (
-    OVERHEAD_SECONDS,
-    SHARE,
-    CannotFitError,
-    Means,
-    plan_for,
-)
+from subtokens.config.errors import InputError
+from subtokens.tasks.tokens.readiness import OVERHEAD_SECONDS, SHARE, Means, plan_for
 
 NOW = 1_800_000_000_000
 HOUR = 3600
@@ -53,7 +48,7 @@ def test_those_that_end_too_early_by_the_time_the_others_are_there_are_exchanged
 def test_what_cannot_be_is_refused_with_its_figures(
     count: int, valid_for: float, means: Means, told: str
 ) -> None:
-    with pytest.raises(CannotFitError, match=re.escape(told)):
+    with pytest.raises(InputError, match=re.escape(told)):
         plan_for(lasting(*[-1] * count), NOW, valid_for, means)
 
 
@@ -69,12 +64,12 @@ def test_a_plan_covers_all_that_would_not_last_when_it_is_done_and_the_largest_v
     expiries, means = lasting(*seconds), Means(4 * HOUR, rate, timeout)
     try:
         plan = plan_for(expiries, NOW, valid_for, means)
-    except CannotFitError as error:
+    except InputError as error:
         if found := re.search(r"largest valid_for that fits is (\d+) s", str(error)):
             largest = int(found.group(1))
             assert largest < valid_for
             plan_for(expiries, NOW, largest, means)
-            with pytest.raises(CannotFitError):
+            with pytest.raises(InputError):
                 plan_for(expiries, NOW, largest + 1, means)
         return
     done_ms = NOW + plan.seconds * 1000

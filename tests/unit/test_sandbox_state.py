@@ -114,8 +114,8 @@ def test_each_token_lives_exactly_its_own_lifetime() -> None:
     assert (expired.status, code_of(expired)) == (401, "expired_token")
 
 
-def test_tokens_are_distinct_marked_and_about_as_long_as_asked() -> None:
-    caller = Caller(token_bytes=800)
+def test_tokens_are_distinct_marked_and_about_as_long_as_real_ones() -> None:
+    caller = Caller()
     partner_token = caller.partner_token()
     tokens = {token_of(caller.exchange(partner_token)) for _ in range(50)}
     assert len(tokens) == 50

@@ -2,7 +2,7 @@
 
 import sys
 
-from .exit_codes import INTERRUPTED
+from ..exit_codes import BAD_INPUT, INTERRUPTED
 
 
 def main() -> None:
@@ -15,6 +15,6 @@ def main() -> None:
         if error.name not in {"typer", "rich"}:
             raise
         print("the command line needs an extra: pip install 'subtokens[cli]'", file=sys.stderr)  # noqa: T201
-        raise SystemExit(2) from None
+        raise SystemExit(BAD_INPUT) from None
     except KeyboardInterrupt:  # also while it is loaded, or tells what went wrong
         raise SystemExit(INTERRUPTED) from None

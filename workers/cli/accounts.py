@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ...config.errors import InputError, SubtokensError
+from ...config.errors import InputError
 from ...config.ids import checked_account_ids
 from .imports import import_accounts
 from .options import AsJson
@@ -15,10 +15,6 @@ accounts = typer.Typer(
     no_args_is_help=True,
 )
 accounts.command("import")(import_accounts)
-
-
-class HeldBackError(SubtokensError):
-    """Too many accounts are missing at once; an operator has to say that it is right."""
 
 
 @accounts.command()
@@ -54,10 +50,12 @@ def discover(
             f"{found.skipped} skipped, {found.gone} gone"
         )
     if found.held_back:
-        raise HeldBackError(
+        say(
             f"{found.held_back} accounts are missing from the list, too many to drop without a "
-            "word: if that is right, subtokens accounts discover --drop-missing"
+            "word: if that is right, subtokens accounts discover --drop-missing",
+            stderr=True,
         )
+        raise typer.Exit(1)
 
 
 @accounts.command("list")

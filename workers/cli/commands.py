@@ -8,13 +8,13 @@ import typer
 
 from ... import __version__
 from ...config.errors import InputError, SettingsError, SubtokensError
+from ..exit_codes import BAD_INPUT, EXIT_CODES, FAILED, NO_REDIS
 from .accounts import accounts
 from .acl import acl
 from .doctor import doctor
 from .ensure import ensure
 from .events import SHOWN_EVENTS
 from .exchange import exchange
-from .exit_codes import BAD_INPUT, EXIT_CODES, FAILED, NO_REDIS
 from .keys import keys
 from .monitor import monitor
 from .show import explain, token
@@ -38,7 +38,7 @@ cli.add_typer(accounts, name="accounts")
 cli.add_typer(keys, name="keys")
 
 
-def _tell_version(*, is_asked: bool) -> None:
+def _tell_version(is_asked: bool) -> None:
     if is_asked:
         typer.echo(f"subtokens {__version__}")
         raise typer.Exit
@@ -55,7 +55,7 @@ def choose(
             "--version",
             help="print the version",
             is_eager=True,
-            callback=lambda asked: _tell_version(is_asked=asked),
+            callback=_tell_version,
         ),
     ] = False,
 ) -> None:
@@ -67,17 +67,8 @@ def choose(
         os.environ["SUBTOKENS_PARTNER_ID"] = partner
 
 
-cli.command()(up)
-cli.command()(exchange)
-cli.command()(ensure)
-cli.command()(status)
-cli.command()(monitor)
-cli.command()(explain)
-cli.command()(token)
-cli.command()(doctor)
-cli.command()(acl)
-cli.command()(sandbox)
-cli.command()(demo)
+for _command in (up, exchange, ensure, status, monitor, explain, token, doctor, acl, sandbox, demo):
+    cli.command()(_command)
 
 
 def run() -> None:

@@ -48,10 +48,12 @@ def exchange(
     if retry and not (account_ids or file or all_):
         chosen: list[str] | None = process.call(fleet.store.failing())
         if not chosen:
+            # While the partner is suspended, no account is punished, and this is how it is mended.
+            reason = process.call(fleet.circuit.probe_now())
+            probed = f"; Dintero is tried again now, for {reason}" if reason else ""
             none = RunSummary("", fleet.partner.partner_id, 0, 0, {}, 0, ended=True)
-            typer.echo(
-                json.dumps(none.as_dict()) if as_json else "no account's last attempt failed"
-            )
+            sentence = f"no account's last attempt failed{probed}"
+            typer.echo(json.dumps(none.as_dict()) if as_json else sentence)
             return
     else:
         chosen = _chosen(account_ids or [], file, fleet.partner.partner_id, everything=all_)

@@ -1,7 +1,6 @@
 """One account in words: what is held, what comes next and why then, and who is at it."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from ...tasks.tokens.errors import SealError
@@ -67,7 +66,7 @@ class AccountFacts:
             "condition": self.condition,
             "generation": record and record.generation,
             "expires_at": record and record.expires_at.isoformat(),
-            "next_attempt_at": self.due_score and _at(abs(self.due_score)).isoformat(),
+            "next_attempt_at": self.due_score and instant_of(abs(self.due_score)).isoformat(),
             "failures_in_a_row": number_of(self.state.get("attempts")),
             "sentences": self.sentences(),
         }
@@ -137,7 +136,7 @@ class AccountFacts:
     def _when(self, instant_ms: float) -> str:
         seconds = (number_of(instant_ms) - self.now_ms) / 1000
         relative = f"in {in_words(seconds)}" if seconds > 0 else f"{in_words(-seconds)} ago"
-        return f"at {_at(instant_ms):%Y-%m-%d %H:%M:%S} UTC ({relative})"
+        return f"at {instant_of(instant_ms):%Y-%m-%d %H:%M:%S} UTC ({relative})"
 
     def _since(self, instant_ms: float) -> str:
         return self._when(instant_ms).removeprefix("at ")
@@ -184,10 +183,6 @@ def in_words(seconds: float) -> str:
         if amount or (unit == "s" and not parts):
             parts.append(f"{amount} {unit}")
     return " ".join(parts[:2])
-
-
-def _at(milliseconds: float) -> datetime:
-    return instant_of(milliseconds)
 
 
 def _times(failures: int) -> str:

@@ -22,16 +22,10 @@ class Imported:
     of_forgotten: int = 0  # of the new ones: they had been forgotten and are back
 
 
-async def _import_slice(
-    store: TokenStore, pairs: list[tuple[str, str]], done: Imported, *, dry_run: bool
-) -> None:
+async def _count_new(store: TokenStore, pairs: list[tuple[str, str]]) -> int:
+    """How many accounts an import of these would enrol."""
     ids = [account_id for account_id, _ in pairs]
-    if dry_run:
-        new = (await store.redis.zmscore(store.keys.due, ids)).count(None)
-    else:
-        new = await store.enrol(pairs, "imported")
-    done.new += new
-    done.enrolled_already += len(ids) - new
+    return (await store.redis.zmscore(store.keys.due, ids)).count(None)
 
 
 async def _forgotten_ids(store: TokenStore) -> set[str]:
@@ -49,6 +43,8 @@ def enrol(store: TokenStore, names: Mapping[str, str], *, dry_run: bool) -> Impo
         bar = progress.add_task("importing", total=len(pairs))
         for start in range(0, len(pairs), _IN_A_SLICE):
             part = pairs[start : start + _IN_A_SLICE]
-            call(_import_slice(store, part, done, dry_run=dry_run))
+            new = call(_count_new(store, part) if dry_run else store.enrol(part, "imported"))
+            done.new += new
+            done.enrolled_already += len(part) - new
             progress.advance(bar, len(part))
     return done

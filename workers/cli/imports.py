@@ -1,6 +1,7 @@
 """`subtokens accounts import`: enrol the accounts of a CSV file, or of a list of ids."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -33,10 +34,8 @@ def import_accounts(
     listed = accounts_of(content_of(file), "stdin" if str(file) == "-" else str(file), partner_id)
     done = enrol(fleet.store, listed.names, dry_run=dry_run)
     if as_json:
-        counts = {"new": done.new, "enrolled_already": done.enrolled_already}
-        counts |= {"of_forgotten": done.of_forgotten, "duplicates": listed.duplicates}
-        facts = {"partner_id": partner_id, "accounts": len(listed.names)}
-        typer.echo(json.dumps(facts | counts | {"dry_run": dry_run}))
+        facts = {"partner_id": partner_id, "accounts": len(listed.names)} | asdict(done)
+        typer.echo(json.dumps(facts | {"duplicates": listed.duplicates, "dry_run": dry_run}))
         return
     back = f" ({done.of_forgotten:,} of them had been forgotten)" if done.of_forgotten else ""
     repeats = f", {listed.duplicates:,} repeated lines" if listed.duplicates else ""

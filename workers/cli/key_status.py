@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from ...tasks.tokens.key_use import (
@@ -14,6 +14,7 @@ from ...tasks.tokens.key_use import (
     sealing_key,
     workers_of,
 )
+from ...tasks.tokens.record import instant_of
 from ...tasks.tokens.store import TokenStore
 
 _SETTING = "SUBTOKENS_ENCRYPTION_KEYS"
@@ -56,7 +57,7 @@ class KeyStatus:
     def last_expiry(self, key_id: str) -> datetime | None:
         """When the last record under that key expires."""
         last_ms = self.records.last_expires_ms.get(key_id)
-        return datetime.fromtimestamp(last_ms / 1000, UTC) if last_ms else None
+        return instant_of(last_ms) if last_ms else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; instants in ISO 8601."""

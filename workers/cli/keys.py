@@ -69,13 +69,11 @@ def status(as_json: AsJson = False) -> None:
     Example: subtokens keys status
     """
     from ...tasks.runtime import runtime
+    from ..fleets import chosen_fleets
     from .key_status import key_status
     from .key_table import show
 
-    process = runtime()
-    chosen = process.settings.partner_id
-    partner_ids = [chosen] if chosen else process.settings.partner_ids
-    found = [process.call(key_status(process.fleet(one).store)) for one in partner_ids]
+    found = [runtime().call(key_status(fleet.store)) for fleet in chosen_fleets()]
     if as_json:
         typer.echo(json.dumps([one.as_dict() for one in found]))
     else:

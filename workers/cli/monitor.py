@@ -1,5 +1,6 @@
 """`subtokens monitor`: metrics, health and a status page for operators."""
 
+import asyncio
 import signal
 import threading
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ...config.errors import InputError
+from .listening import cannot_listen
 
 
 def monitor(
@@ -20,26 +22,26 @@ def monitor(
     Example: subtokens monitor --port 9112
     """
     try:
-        from ..monitor import Fleets, Monitor
+        from ..monitor import Fleets, serving
     except ModuleNotFoundError as error:
         if error.name != "prometheus_client":
             raise
         raise InputError("this needs an extra: pip install 'subtokens[cli,metrics]'") from None
     from ...config.logs import configure_logging
     from ...tasks.runtime import runtime
+    from ..fleets import chosen_fleets
 
     configure_logging(runtime().settings)
-    process, stopped = runtime(), threading.Event()
-    default = process.settings.partner_id
-    partner_ids = (default,) if default else process.settings.partner_ids
-    fleets = Fleets(process, [process.fleet(partner_id) for partner_id in partner_ids])
-    try:
-        served = Monitor(fleets, host, port)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise InputError(f"cannot listen at {host}, port {port}: {why}; name another") from None
+    fleets, stopped = Fleets(chosen_fleets()), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    with served:
-        typer.echo(f"the status page is {served.url}/, and for Prometheus: {served.url}/metrics")
-        stopped.wait()
+
+    async def serve() -> None:
+        async with serving(fleets, host, port) as url:
+            typer.echo(f"the status page is {url}/, and for Prometheus: {url}/metrics")
+            await asyncio.to_thread(stopped.wait)
+
+    try:
+        runtime().call(serve())
+    except OSError as error:
+        raise cannot_listen(host, port, error) from None

@@ -13,8 +13,8 @@ from ...tasks.look import look
 from ...tasks.runtime import runtime
 from ...tasks.tokens.runs import RunSummary
 from ...tasks.tokens.selection import Selection
-from ...tasks.tokens.status import fleet_status
 from ..application import command_line_app
+from ..fleets import status_of
 
 _POLL_SECONDS = 0.1
 _NO_WORKER_SECONDS = 5.0
@@ -92,7 +92,7 @@ def follow(fleet: Fleet, run_id: str, console: Console) -> RunSummary:
 
 
 async def _why_nothing_happens(fleet: Fleet) -> str:
-    status = await fleet_status(fleet.store, fleet.rate.per_second)
+    status = await status_of(fleet)
     if status.paused_seconds or status.barred_by:
         return f"paused: {status.pause_reason}"
     return "is a worker running? celery -A subtokens.workers worker"

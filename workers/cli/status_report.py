@@ -15,9 +15,9 @@ from rich.text import Text
 from ...config.errors import InputError
 from ...tasks.fleet import Fleet
 from ...tasks.runtime import runtime
-from ...tasks.tokens.coming_day import fleet_forecast
 from ...tasks.tokens.forecast import Forecast, needed_per_second, usable_seconds
-from ...tasks.tokens.status import FleetStatus, fleet_status
+from ...tasks.tokens.status import FleetStatus
+from ..fleets import chosen_fleets, forecast_of, status_of
 from .explain import in_words
 from .terminal import answers, say
 
@@ -31,11 +31,8 @@ def once(*, as_json: bool) -> None:
     seen = _look()
     if as_json:
         typer.echo(_json(seen))
-        return
-    for now, coming in seen:
-        answers().print(_table(now))
-        if coming:
-            say(coming.sentence)
+    else:
+        answers().print(_picture(seen))
 
 
 def watch(every_seconds: float, *, as_json: bool) -> None:
@@ -48,11 +45,11 @@ def watch(every_seconds: float, *, as_json: bool) -> None:
             while True:
                 typer.echo(_json(_look()))
                 time.sleep(every_seconds)
-        with Live(_picture(_look()), console=console, auto_refresh=False) as live:
+        with Live(_picture_of_now(), console=console, auto_refresh=False) as live:
             while True:
                 time.sleep(every_seconds)
                 try:
-                    live.update(_picture(_look()), refresh=True)
+                    live.update(_picture_of_now(), refresh=True)
                 except RedisError as error:  # it may come back: a fail-over is worth watching
                     live.update(Text(f"Redis cannot be asked: {error}"), refresh=True)
 
@@ -63,7 +60,7 @@ def forecast(
     """Show the coming day, or what it would be with other figures; returns it."""
     fleet, call = runtime().fleet(), runtime().call
     if accounts is None and rate is None and lifetime is None:
-        coming = call(_coming_day(fleet))
+        coming = call(forecast_of(fleet))
     else:
         coming = call(_what_if(fleet, accounts, rate, lifetime))
     if coming is None:
@@ -76,14 +73,8 @@ def forecast(
 
 
 def _look() -> list[_Seen]:
-    process, seen = runtime(), list[_Seen]()
-    default = process.settings.partner_id
-    for partner_id in (default,) if default else process.settings.partner_ids:
-        fleet = process.fleet(partner_id)
-        accounts_per_second = fleet.rate.per_second / fleet.partner.calls_per_exchange
-        now = process.call(fleet_status(fleet.store, accounts_per_second))
-        seen.append((now, process.call(_coming_day(fleet))))
-    return seen
+    call = runtime().call
+    return [(call(status_of(fleet)), call(forecast_of(fleet))) for fleet in chosen_fleets()]
 
 
 def _json(seen: list[_Seen]) -> str:
@@ -96,18 +87,18 @@ def _picture(seen: list[_Seen]) -> Group:
     for now, coming in seen:
         parts.append(_table(now))
         parts += [Text(coming.sentence)] if coming else []
-    return Group(*parts, Text(f"{datetime.now(UTC):%H:%M:%S} UTC; Ctrl-C ends it", style="dim"))
+    return Group(*parts)
 
 
-async def _coming_day(fleet: Fleet) -> Forecast | None:
-    calls, cadence = fleet.partner.calls_per_exchange, fleet.exchanger.cadence
-    return await fleet_forecast(fleet.store, fleet.rate.per_second, calls, cadence)
+def _picture_of_now() -> Group:
+    told_at = Text(f"{datetime.now(UTC):%H:%M:%S} UTC; Ctrl-C ends it", style="dim")
+    return Group(_picture(_look()), told_at)
 
 
 async def _what_if(
     fleet: Fleet, accounts: int | None, rate: float | None, lifetime: float | None
 ) -> Forecast | None:
-    seen = None if accounts is not None and lifetime is not None else await _coming_day(fleet)
+    seen = None if accounts is not None and lifetime is not None else await forecast_of(fleet)
     if seen:
         accounts = seen.accounts if accounts is None else accounts
         lifetime = lifetime or seen.lifetime_seconds

@@ -1,12 +1,12 @@
 """`subtokens sandbox` and `subtokens demo`: without an account at Dintero."""
 
 import json
-import os
 from typing import Annotated, Literal
 
 import typer
 
 from ...config.errors import InputError
+from .listening import cannot_listen
 from .options import AsJson
 
 
@@ -39,7 +39,7 @@ def sandbox(
     """
     from pydantic import ValidationError
 
-    from ..sandbox import SandboxOptions, run
+    from ..sandbox import HOST, SandboxOptions, run
 
     try:
         options = SandboxOptions(
@@ -77,9 +77,7 @@ def sandbox(
     try:
         run(options, announce)
     except OSError as error:
-        where = f"{options.host}, port {port}"
-        why = os.strerror(error.errno) if error.errno else str(error)
-        raise InputError(f"cannot listen at {where}: {why}; name another port") from None
+        raise cannot_listen(HOST, port, error) from None
 
 
 def demo(
@@ -93,6 +91,6 @@ def demo(
 
     Example: subtokens demo --accounts 2000 --rate 1000
     """
-    from ..demo import run_demo
+    from ..demo.show import run_demo
 
     raise typer.Exit(run_demo(accounts, rate, watch))

@@ -24,6 +24,6 @@ def up(
 
     Example: subtokens up --workers 4
     """
-    from ..up import run_up
+    from ..up.run import run_up
 
     raise typer.Exit(run_up(data_folder, workers, monitor_port))

@@ -13,7 +13,8 @@ from rich.text import Text
 from ...tasks.fleet import Fleet
 from ...tasks.runtime import runtime
 from ...tasks.tokens.reader import TokenReader
-from ...tasks.tokens.status import FleetStatus, fleet_status
+from ...tasks.tokens.status import FleetStatus
+from ..fleets import status_of
 
 _LOOK_SECONDS = 0.5
 _CELLS = 40
@@ -51,7 +52,7 @@ def watch(
 
 
 def _status(fleet: Fleet) -> FleetStatus:
-    return runtime().call(fleet_status(fleet.store, fleet.rate.per_second))
+    return runtime().call(status_of(fleet))
 
 
 def _picture(fleet: FleetStatus, seen: Watched, left: float) -> Group:

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...config.errors import SubtokensError
@@ -27,17 +26,12 @@ class DemoFailedError(SubtokensError):
     """A part of the demo did not start; the text ends with its last words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The running parts: `environment` is what a worker or a batch job needs to use them."""
-
-    environment: dict[str, str]
-    sandbox_url: str
-
-
 @contextmanager
-def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
-    """Start all parts, and end all of them whatever happens. Raises DemoFailedError."""
+def demo_parts(options: SandboxOptions, rate: float) -> Iterator[dict[str, str]]:
+    """Start all parts, and end all of them whatever happens. Raises DemoFailedError.
+
+    Gives the environment in which a worker or a batch job uses them.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="subtokens-demo-")))
         redis = stack.enter_context(PrivateRedis())
@@ -45,20 +39,18 @@ def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
         base["TMPDIR"] = str(folder)  # what a killed worker leaves goes with the folder
         sandbox = stack.enter_context(
             Child.python(
-                "subtokens.workers.sandbox",
-                *(f"--accounts={options.accounts}", f"--latency-seconds={options.latency_seconds}"),
-                f"--lifetime-seconds={options.lifetime_seconds}",
+                "subtokens.workers.cli",
+                *("sandbox", "--json", "--port=0", f"--accounts={options.accounts}"),
+                f"--latency={options.latency_seconds}",
+                f"--lifetime={options.lifetime_seconds}",
                 environment=base,
                 log=folder / "sandbox.log",
             )
         )
-        base_url = _base_url(sandbox)
-        environment = base | {
+        announced = _await(sandbox, lambda said: "\n" in said)
+        environment = base | json.loads(announced.splitlines()[0])
+        environment |= {
             "SUBTOKENS_NAMESPACE": NAMESPACE,
-            "SUBTOKENS_PARTNER_ID": options.partner_id,
-            "SUBTOKENS_CLIENT_ID": options.client_id,
-            "SUBTOKENS_CLIENT_SECRET": options.client_secret,
-            "SUBTOKENS_BASE_URL": base_url,
             "SUBTOKENS_BROKER_URL": redis.url(0),
             "SUBTOKENS_STORE_URL": redis.url(1),
             "SUBTOKENS_RATE_LIMIT": str(rate),
@@ -90,13 +82,7 @@ def demo_parts(options: SandboxOptions, rate: float) -> Iterator[Parts]:
         celery("beat", "beat", "--loglevel=INFO", "--schedule", str(folder / "beat"))
         for worker in workers:
             _await(worker, lambda said: "ready." in said)
-        yield Parts(environment, base_url.removesuffix("/v1"))
-
-
-def _base_url(sandbox: Child) -> str:
-    said = _await(sandbox, lambda said: "\n" in said)
-    url: str = json.loads(said.splitlines()[0])["base_url"]
-    return url
+        yield environment
 
 
 def _await(child: Child, is_ready: Callable[[str], bool]) -> str:

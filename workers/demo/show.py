@@ -3,10 +3,11 @@
 import json
 import os
 import signal
+import sys
 import time
 import urllib.request
-from types import FrameType
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from celery import Celery, chain
@@ -20,22 +21,21 @@ from ...tasks.tokens.renewal import Cadence
 from ..cli.runs import follow
 from ..sandbox import SandboxOptions
 from .live import watch
-from .parts import DemoFailedError, Parts, demo_parts
+from .parts import DemoFailedError, demo_parts
 
 _LATENCY_SECONDS = 0.05
 _SHORTEST_LIFETIME_SECONDS = 20
 _TASK_SECONDS = 60.0
-_NEXT = """\
-Next, with your own credentials: cp .env.example .env, fill in the first three
-values, then
-  subtokens doctor        # what is wrong, and its remedy
-  subtokens up            # Redis, workers and beat on this machine"""
+_NEXT = f"""\
+Next, with your own credentials: put SUBTOKENS_PARTNER_ID, SUBTOKENS_CLIENT_ID
+and SUBTOKENS_CLIENT_SECRET into .env (.env.example names all settings), then
+  {Path(sys.executable).parent}/subtokens up"""
 
 
 def run_demo(accounts: int, rate: float, watch_seconds: float) -> int:
     """Run the demo; returns 0 only if every sub-account was served, and never went without."""
     console = Console()
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     lifetime = _shortest_lifetime_that_fits(accounts, rate)
     options = SandboxOptions(
         accounts=accounts, latency_seconds=_LATENCY_SECONDS, lifetime_seconds=lifetime
@@ -44,9 +44,9 @@ def run_demo(accounts: int, rate: float, watch_seconds: float) -> int:
         f"A local Dintero with {accounts} sub-accounts, {_LATENCY_SECONDS * 1000:g} ms a call, "
         f"tokens of {lifetime} s; Celery workers, together at most {rate:g} calls a second."
     )
-    with demo_parts(options, rate) as parts:
-        os.environ.update(parts.environment)
-        return _show(console, parts, options, watch_seconds)
+    with demo_parts(options, rate) as environment:
+        os.environ.update(environment)
+        return _show(console, options, watch_seconds)
 
 
 def _shortest_lifetime_that_fits(accounts: int, rate: float) -> int:
@@ -57,7 +57,7 @@ def _shortest_lifetime_that_fits(accounts: int, rate: float) -> int:
     return lifetime
 
 
-def _show(console: Console, parts: Parts, options: SandboxOptions, watch_seconds: float) -> int:
+def _show(console: Console, options: SandboxOptions, watch_seconds: float) -> int:
     import subtokens
 
     from .batch import app, read_all_settings
@@ -80,9 +80,9 @@ def _show(console: Console, parts: Parts, options: SandboxOptions, watch_seconds
     seconds = time.monotonic() - started_at
     accepted = _result(app, batch)
     fleet_now, seen = watch(console, fleet, account_ids, watch_seconds)
-    stats = _report(parts, "stats")
+    stats = _report("stats")
     settings: dict[str, int] = stats["settings"]
-    lapsed = _accounts_ever_without(_report(parts, "calls"), options.lifetime_seconds)
+    lapsed = _accounts_ever_without(_report("calls"), options.lifetime_seconds)
 
     table = Table(title="What the sandbox counted", show_header=False)
     table.add_row("sub-accounts with a token", f"{summary.done} of {accounts}")
@@ -129,10 +129,7 @@ def _result(app: Celery, task_id: str) -> Any:  # noqa: ANN401 - whatever the ta
     return meta["result"]
 
 
-def _report(parts: Parts, name: str) -> Any:  # noqa: ANN401 - JSON
-    with urllib.request.urlopen(f"{parts.sandbox_url}/__sandbox/{name}") as answer:  # noqa: S310
+def _report(name: str) -> Any:  # noqa: ANN401 - JSON
+    sandbox = os.environ["SUBTOKENS_BASE_URL"].removesuffix("/v1")
+    with urllib.request.urlopen(f"{sandbox}/__sandbox/{name}") as answer:  # noqa: S310 - http
         return json.load(answer)
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt

@@ -9,8 +9,9 @@ from redis.exceptions import NoPermissionError, RedisError
 from ...config.errors import InputError, SettingsError
 from ...config.ids import checked_account_id
 from ...config.settings import Settings, load
+from ..exit_codes import NO_REDIS
 from . import redis_checks, set_up
-from .finding import EXIT_BAD_SETTINGS, EXIT_NO_REDIS, Finding, failed, well
+from .finding import Finding, failed, well
 from .partner import partner_findings
 from .servers import Server, visit
 
@@ -24,10 +25,6 @@ async def examine(account_id: str | None, *, with_calls: bool) -> AsyncIterator[
     except SettingsError as error:
         for finding in set_up.unusable_settings(error):
             yield finding
-        return
-    except OSError as error:
-        text = f"a file of settings cannot be read: {type(error).__name__}"
-        yield failed("settings", text, "let this user read .env", EXIT_BAD_SETTINGS)
         return
     partner_ids = _chosen_partners(settings, account_id)
     yield well("settings", f"usable, for {', '.join(partner_ids)}")
@@ -92,7 +89,7 @@ async def _guarded(name: str, branch: AsyncIterator[Finding]) -> AsyncIterator[F
         yield failed("store rights", "the store refuses a command that workers need", remedy)
     except RedisError as error:
         text, remedy = f"went away meanwhile: {type(error).__name__}", "look into its log"
-        yield failed("store", text, remedy, EXIT_NO_REDIS)
+        yield failed("store", text, remedy, NO_REDIS)
     except Exception as error:  # noqa: BLE001 - a doctor does not die of what it finds
         text = f"this check itself failed: {type(error).__name__}"
         yield failed(name, text, "report it with the versions of subtokens and Redis")

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ..exit_codes import FAILED, USUAL
+
 Level = Literal["ok", "warning", "failure"]
-EXIT_FAILED, EXIT_BAD_SETTINGS, EXIT_NO_REDIS = 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class Finding:
     level: Level
     text: str
     remedy: str = ""
-    exit_code: int = 0  # that it asks for
+    exit_code: int = USUAL  # that it asks for
 
 
 def well(name: str, text: str) -> Finding:
@@ -28,6 +29,6 @@ def doubtful(name: str, text: str, remedy: str) -> Finding:
     return Finding(name, "warning", text, remedy)
 
 
-def failed(name: str, text: str, remedy: str, exit_code: int = EXIT_FAILED) -> Finding:
+def failed(name: str, text: str, remedy: str, exit_code: int = FAILED) -> Finding:
     """It does not work."""
     return Finding(name, "failure", text, remedy, exit_code)

@@ -6,7 +6,7 @@ from ...config.settings import Settings
 from ...tasks.dintero.transport import open_transport
 from ...tasks.fleet import Fleet, open_store
 from ...tasks.tokens.scripts import misplaced
-from ...tasks.tokens.status import fleet_status
+from ..fleets import status_of
 from . import stored
 from .clocks import clock
 from .dated import DatedTransport
@@ -26,8 +26,8 @@ async def partner_findings(
             what, _, remedy = amiss.partition(": ")
             yield failed("keys in the store", what, remedy)
             return
-        status = await fleet_status(fleet.store, fleet.rate.per_second)
-        if with_calls and status.paused_seconds > PERMIT_SECONDS:
+        status = await status_of(fleet)
+        if with_calls and status.paused_seconds > PERMIT_SECONDS and not status.barred_by:
             text, remedy = "none was made, as the fleet is paused", "see pause, below"
             yield doubtful("calls", text, remedy)
         elif with_calls:

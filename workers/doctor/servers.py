@@ -13,8 +13,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...config.urls import StoreAddress, store_address
 from ...tasks.tokens.connections import open_async_redis
+from ..exit_codes import NO_REDIS
 from .clocks import seconds_ahead
-from .finding import EXIT_NO_REDIS, Finding, failed
+from .finding import Finding, failed
 
 _WAIT_SECONDS = 5
 _KOMBUS_OWN = ("unacked", "unacked_index")
@@ -47,7 +48,7 @@ async def visit(role: str, setting: str, url: str) -> Server | Finding:
         return await _ask(redis, role, setting, place)
     except RedisError as error:
         text, remedy = _why_not(error, setting)
-        return failed(role, f"{place} {text}", remedy, EXIT_NO_REDIS)
+        return failed(role, f"{place} {text}", remedy, NO_REDIS)
     finally:
         await redis.aclose()
 

@@ -11,7 +11,8 @@ from pydantic_settings import DotEnvSettingsSource
 
 from ...config.errors import SettingsError
 from ...config.settings import PREFIX, Settings
-from .finding import EXIT_BAD_SETTINGS, Finding, doubtful, failed, well
+from ..exit_codes import BAD_INPUT
+from .finding import Finding, doubtful, failed, well
 
 _DOTENV = Path(".env")
 _KNOWN = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
@@ -52,7 +53,7 @@ def misspelt_names(names: Iterable[str]) -> list[Finding]:
 def unusable_settings(error: SettingsError) -> list[Finding]:
     """A failure for each problem, as all are named at once."""
     remedy = "set it in the environment or in .env; .env.example names all with their defaults"
-    return [failed("settings", text, remedy, EXIT_BAD_SETTINGS) for text in error.problems]
+    return [failed("settings", text, remedy, BAD_INPUT) for text in error.problems]
 
 
 def files_of_secrets(settings: Settings) -> Finding:

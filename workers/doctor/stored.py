@@ -15,6 +15,7 @@ from .finding import Finding, doubtful, failed, well
 
 _SAMPLE = 20
 _LATE_SECONDS = 10
+_FAULTS = {"upstream": "the upstream", "credential": "our credential", "us": "our settings"}
 
 
 async def sample(store: TokenStore) -> list[str]:
@@ -82,8 +83,14 @@ def pause(status: FleetStatus) -> list[Finding]:
     """Whether nobody may call Dintero now, and why."""
     if not (status.paused_seconds or status.barred_by):
         return []
-    text = f"nobody calls Dintero for {status.paused_seconds:.0f} s: {status.pause_reason}"
-    remedy = "put right what the reason names; it goes on by itself"
+    until, remedy = (
+        f" for {status.paused_seconds:.0f} s",
+        "put right what the reason names; it goes on",
+    )
+    if status.barred_by:
+        until = f" but a prober, by the fault of {_FAULTS.get(status.barred_by, status.barred_by)}"
+        remedy += " within a minute, or at once after subtokens exchange --retry"
+    text = f"nobody calls Dintero{until}: {status.pause_reason}"
     return [doubtful("pause", text, remedy)]
 
 

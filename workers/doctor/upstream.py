@@ -10,6 +10,7 @@ from ...tasks.dintero.client import PAGE_SIZE
 from ...tasks.dintero.errors import DinteroError
 from ...tasks.dintero.wire import ListedAccount
 from ...tasks.fleet import Fleet
+from ...tasks.tokens.circuit import CircuitOpenError
 from .blame import blamed
 from .finding import Finding, doubtful, well
 from .kinds import EXCHANGE, KINDS, Kind, configured_kind, token_kind
@@ -85,6 +86,8 @@ async def _permitted(fleet: Fleet, call: Callable[[], Awaitable[T]]) -> T:
             await fleet.limiters["renew"].permit()
     except TimeoutError:
         raise NoPermit from None
+    except CircuitOpenError:
+        pass  # its reason is what the doctor is asked about, and the first refusal ends its calls
     return await call()
 
 

@@ -1,12 +1,11 @@
 """The fleets as they are now, read once a second however many look."""
 
 import asyncio
-import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, RedisError
@@ -14,11 +13,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...config.logs import log
 from ...tasks.fleet import Fleet
-from ...tasks.tokens.coming_day import fleet_forecast
 from ...tasks.tokens.forecast import Forecast
 from ...tasks.tokens.runs import RunSummary
-from ...tasks.tokens.status import FleetStatus, fleet_status
+from ...tasks.tokens.status import FleetStatus
 from ...tasks.tokens.store import text_of
+from ..fleets import forecast_of, status_of
 from .kept import Row, kept_metrics, last_day, quarantined
 
 KEPT_SECONDS = 1.0
@@ -30,15 +29,6 @@ _FORECASTS_AT_ONCE = 5  # as each asks for the counts of 288 slots
 _PARTNERS_AT_ONCE = 8
 _RUNS_TOLD = 5
 _UNREACHABLE = "Redis cannot be reached; check SUBTOKENS_STORE_URL"
-T = TypeVar("T")
-
-
-class Caller(Protocol):
-    """Runs work on the event loop that the fleets belong to."""
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run it and wait."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +67,11 @@ class Seen:
 
 
 class Fleets:
-    """Several partners' fleets. Safe to use from several threads."""
+    """Several partners' fleets."""
 
-    def __init__(self, caller: Caller, fleets: Sequence[Fleet]) -> None:
-        self._caller = caller
+    def __init__(self, fleets: Sequence[Fleet]) -> None:
         self._fleets = fleets
-        self._lock = threading.Lock()
+        self._lock = asyncio.Lock()
         self._seen: tuple[Seen, ...] = ()
         self._read_at = self._history_read_at = float("-inf")
         self._history: dict[str, list[Row]] = {}
@@ -90,19 +79,19 @@ class Fleets:
         self._marks: dict[str, FleetStatus] = {}
         self._troubles: dict[str, str] = {}
 
-    def seen(self) -> tuple[Seen, ...]:
+    async def seen(self) -> tuple[Seen, ...]:
         """Every partner's fleet, as it was a second ago at most. Raises nothing of Redis."""
-        with self._lock:
+        async with self._lock:
             if time.monotonic() - self._read_at >= KEPT_SECONDS:
-                self._seen = self._caller.call(self._read())
+                self._seen = await self._read()
                 self._read_at = time.monotonic()
             return self._seen
 
-    def history(self) -> dict[str, list[Row]]:
+    async def history(self) -> dict[str, list[Row]]:
         """Every partner's last day, as it was half a minute ago at most."""
-        with self._lock:
+        async with self._lock:
             if time.monotonic() - self._history_read_at >= HISTORY_KEPT_SECONDS:
-                self._history = self._caller.call(self._read_history())
+                self._history = await self._read_history()
                 self._history_read_at = time.monotonic()
             return self._history
 
@@ -134,12 +123,9 @@ class Fleets:
         return tuple(await asyncio.gather(*map(read, self._fleets)))
 
     async def _read_one(self, fleet: Fleet, *, with_forecast: bool) -> Seen:
-        partner_id, calls = fleet.partner.partner_id, fleet.partner.calls_per_exchange
-        status = await fleet_status(fleet.store, fleet.rate.per_second / calls)
+        partner_id, status = fleet.partner.partner_id, await status_of(fleet)
         if with_forecast:
-            cadence = fleet.exchanger.cadence
-            coming = await fleet_forecast(fleet.store, fleet.rate.per_second, calls, cadence)
-            self._forecasts[partner_id] = (time.monotonic(), coming)
+            self._forecasts[partner_id] = (time.monotonic(), await forecast_of(fleet))
         self._marks[partner_id] = never_falling(self._marks.get(partner_id), status)
         _, forecast = self._forecasts.get(partner_id, (0, None))
         runs = await _runs(fleet) if status.open_runs else ()

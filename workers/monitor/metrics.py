@@ -18,7 +18,7 @@ from ...tasks.tokens.forecast import Forecast
 from ...tasks.tokens.lanes import LANES
 from ...tasks.tokens.metrics import BOUNDS_SECONDS
 from ...tasks.tokens.status import FleetStatus
-from .fleets import Fleets, Seen
+from .fleets import Seen
 from .kept import ATTEMPTS, BUCKETS, CALLS, FAILURES, REJECTIONS
 
 # Whoever else is in quarantine is there for "other": what the store says must make no series.
@@ -47,11 +47,11 @@ def _by_blame(now: FleetStatus) -> dict[str, bool]:
 
 
 class Family(NamedTuple):
-    """One metric: a field of FleetStatus, or what makes a figure, or one by label, of it."""
+    """One metric: a field of what was seen, or what makes a figure, or one by label, of it."""
 
     name: str
     help: str
-    source: str | Callable[[FleetStatus], Any]
+    source: str | Callable[[Any], Any]
     label: str = ""
 
 
@@ -81,94 +81,80 @@ COUNTERS = (
     Family("onboarding_account_seconds", "Enrolment to first token.", "onboarding_seconds"),
     Family("quarantined_account_seconds", "Without a token, given up.", "quarantined_seconds"),
 )
-
-
-class FleetCollector(Collector):
-    """Reads the fleets when it is scraped. What cannot be read is `subtokens_up 0`, no error."""
-
-    def __init__(self, fleets: Fleets) -> None:
-        self._fleets = fleets
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing, so that to register it reads nothing."""
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        """Every metric of every partner."""
-        seen = self._fleets.seen()
-        up = Family("up", "1 if the fleet could be read from Redis.", "")
-        yield _filled(GaugeMetricFamily, up, ((one, one.status is not None) for one in seen))
-        known = [(one, one.status) for one in seen if one.status]
-        for kind, families in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
-            for family in families:
-                yield _filled(kind, family, ((one, _value(family, now)) for one, now in known))
-        for name, about, figure in _FORECAST:
-            told = ((one, figure(one.forecast)) for one, _ in known)
-            yield _filled(GaugeMetricFamily, Family(f"forecast_{name}", about, ""), told)
-        kept = {one.partner_id: one.metrics for one, _ in known}
-        for counted in _COUNTED:
-            yield counted.told(kept)
-        for timed in _TIMED:
-            yield timed.told(kept)
-
-
-_FORECAST: tuple[tuple[str, str, Callable[[Forecast | None], float]], ...] = (
-    ("known", "1 if the coming day is foretold.", lambda coming: coming is not None),
-    (
-        "needed_calls_per_second",
+FORECAST = (
+    Family("forecast_known", "1 if the coming day is foretold.", lambda coming: coming is not None),
+    Family(
+        "forecast_needed_calls_per_second",
         "Calls that keep the fleet fresh, on average; 0 if unknown.",
         lambda coming: coming.needed_per_second if coming else 0.0,
     ),
-    (
-        "fits",
+    Family(
+        "forecast_fits",
         "1 if the rate limit allows for them, or they are unknown.",
         lambda coming: coming is None or coming.fits,
     ),
 )
 
 
-class Counted(NamedTuple):
-    """A counter by labels, out of what worker processes and scripts have counted."""
+class FleetCollector(Collector):
+    """Tells what was seen of the fleets. What could not be read is `subtokens_up 0`, no error."""
+
+    def __init__(self, seen: Sequence[Seen]) -> None:
+        self._seen = seen
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of every partner."""
+        seen = self._seen
+        up = Family("up", "1 if the fleet could be read from Redis.", "")
+        yield _filled(GaugeMetricFamily, up, ((one, one.status is not None) for one in seen))
+        known = [(one, one.status) for one in seen if one.status]
+        for kind, families in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
+            for family in families:
+                yield _filled(kind, family, ((one, _value(family, now)) for one, now in known))
+        for family in FORECAST:
+            told = ((one, _value(family, one.forecast)) for one, _ in known)
+            yield _filled(GaugeMetricFamily, family, told)
+        counts_of = {one.partner_id: one.metrics for one, _ in known}
+        for kept in _COUNTED:
+            yield _counted(kept, counts_of)
+        for kept in _TIMED:
+            yield _timed(kept, counts_of)
+
+
+class Kept(NamedTuple):
+    """A metric by labels, out of what worker processes and scripts have counted."""
 
     name: str
     help: str
     labels: Sequence[str]
     sources: Mapping[tuple[str, ...], Sequence[str]]  # labels to what is added up
 
-    def told(self, kept: Mapping[str, Mapping[str, int]]) -> Metric:
-        """The counter of these partners."""
-        name, labels = f"subtokens_{self.name}", ["partner", *self.labels]
-        metric = CounterMetricFamily(name, self.help, labels=labels)
-        for (partner_id, counts), (values, names) in product(kept.items(), self.sources.items()):
-            total = sum(counts.get(name, 0) for name in names)
-            metric.add_metric([partner_id, *values], total)
-        return metric
+
+def _counted(kept: Kept, counts_of: Mapping[str, Mapping[str, int]]) -> Metric:
+    """The counter of these partners."""
+    labels = ["partner", *kept.labels]
+    metric = CounterMetricFamily(f"subtokens_{kept.name}", kept.help, labels=labels)
+    for (partner_id, counts), (values, names) in product(counts_of.items(), kept.sources.items()):
+        metric.add_metric([partner_id, *values], sum(counts.get(name, 0) for name in names))
+    return metric
 
 
-class Timed(NamedTuple):
-    """A histogram by labels, of the same source."""
-
-    name: str
-    help: str
-    labels: Sequence[str]
-    sources: Mapping[tuple[str, ...], Sequence[str]]
-
-    def told(self, kept: Mapping[str, Mapping[str, int]]) -> Metric:
-        """The histogram of these partners."""
-        name, labels = f"subtokens_{self.name}", ["partner", *self.labels]
-        metric = HistogramMetricFamily(name, self.help, labels=labels)
-        for (partner_id, counts), (values, names) in product(kept.items(), self.sources.items()):
-            in_each = [sum(counts.get(f"{name}:{i}", 0) for name in names) for i in BUCKETS]
-            told = list(zip(_BOUNDS, map(float, accumulate(in_each)), strict=True))
-            seconds = sum(counts.get(f"{name}:us", 0) for name in names) / 1e6
-            metric.add_metric([partner_id, *values], told, seconds)
-        return metric
+def _timed(kept: Kept, counts_of: Mapping[str, Mapping[str, int]]) -> Metric:
+    """The histogram of these partners."""
+    labels = ["partner", *kept.labels]
+    metric = HistogramMetricFamily(f"subtokens_{kept.name}", kept.help, labels=labels)
+    for (partner_id, counts), (values, names) in product(counts_of.items(), kept.sources.items()):
+        in_each = [sum(counts.get(f"{name}:{i}", 0) for name in names) for i in BUCKETS]
+        told = list(zip(_BOUNDS, map(float, accumulate(in_each)), strict=True))
+        seconds = sum(counts.get(f"{name}:us", 0) for name in names) / 1e6
+        metric.add_metric([partner_id, *values], told, seconds)
+    return metric
 
 
 _BOUNDS = (*(str(bound) for bound in BOUNDS_SECONDS), "+Inf")
 _COUNTED = (
     *(
-        Counted(
+        Kept(
             f"{kind}s",
             about,
             ("outcome", "attempt"),
@@ -179,7 +165,7 @@ _COUNTED = (
             ("renewal", "Attempts at tokens that follow."),
         )
     ),
-    Counted(
+    Kept(
         "calls",
         "Calls to Dintero.",
         ("call", "outcome"),
@@ -188,7 +174,7 @@ _COUNTED = (
             for call, outcome in product(CALLS, ("ok", *FAILURES))
         },
     ),
-    Counted(
+    Kept(
         "rejections",
         "Tokens that readers report as refused.",
         ("outcome",),
@@ -196,7 +182,7 @@ _COUNTED = (
     ),
 )
 _TIMED = (
-    Timed(
+    Kept(
         "call_seconds",
         "How long calls to Dintero take.",
         ("call", "outcome"),
@@ -205,16 +191,16 @@ _TIMED = (
             for call, (label, outcomes) in product(CALLS, (("ok", ("ok",)), ("failed", FAILURES)))
         },
     ),
-    Timed(
+    Kept(
         "limiter_wait_seconds",
         "How long calls, and workers that got no permit, wait for the rate limit.",
         ("lane",),
-        {(f"{lane}",): [f"wait:{lane}"] for lane in LANES},
+        {(lane,): [f"wait:{lane}"] for lane in LANES},
     ),
 )
 
 
-def _value(family: Family, now: FleetStatus) -> Any:  # noqa: ANN401 - a figure, or one by label
+def _value(family: Family, now: FleetStatus | Forecast | None) -> Any:  # noqa: ANN401 - a figure, or one by label
     return getattr(now, family.source) if isinstance(family.source, str) else family.source(now)
 
 

@@ -4,16 +4,12 @@ import base64
 import hashlib
 import json
 import re
-import socket
-import threading
 import time
-from collections.abc import Callable
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
 
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
@@ -21,69 +17,90 @@ from .fleets import Fleets
 from .metrics import FleetCollector
 
 _PAGE = Path(__file__).with_name("page.html")
-_STOPPED_WITHIN_SECONDS = 0.1
-_TEXT = "text/plain; charset=utf-8"
-_SECURITY = {
+_STOPPED_WITHIN_SECONDS = 1.0
+_HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
+    "Server": "subtokens",
     "X-Content-Type-Options": "nosniff",
 }
+_POLICY = "Content-Security-Policy"
 
 
-class Answer(NamedTuple):
-    """What a path answers."""
-
-    body: bytes
-    content_type: str = _TEXT
-    status: int = 200
-    policy: str = "default-src 'none'; frame-ancestors 'none'"
+@asynccontextmanager
+async def serving(fleets: Fleets, host: str, port: int) -> AsyncIterator[str]:
+    """Serve within the block; gives the URL. Raises OSError where the port is taken."""
+    runner = web.AppRunner(
+        Pages(fleets).application(),
+        access_log=None,  # a scrape every few seconds is no news
+        shutdown_timeout=_STOPPED_WITHIN_SECONDS,
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        shown = f"[{host}]" if ":" in host else host
+        yield f"http://{shown}:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 class Pages:
-    """What each path answers; safe to use from several threads."""
+    """What each path answers."""
 
     def __init__(self, fleets: Fleets) -> None:
         self._fleets = fleets
-        self._registry = CollectorRegistry()
-        self._registry.register(FleetCollector(fleets))
-        self._page = page_answer(_PAGE.read_text(encoding="utf-8"))
-        self._paths: dict[str, Callable[[str], Answer]] = {
-            "/": lambda _: self._page,
+        self._text = _PAGE.read_text(encoding="utf-8")
+        self._policy = policy_of(self._text)
+        self._paths = {
+            "/": self._page,
             "/metrics": self._metrics,
-            "/healthz": lambda _: Answer(b"alive\n"),
+            "/healthz": self._alive,
             "/readyz": self._ready,
             "/status.json": self._status,
             "/history.json": self._history,
         }
 
-    def answer(self, path: str, accept: str) -> Answer:
-        """What is told at a path to who accepts that."""
-        page = self._paths.get(path.partition("?")[0])
-        if page is None:
-            return Answer(f"nothing is here; try {' '.join(self._paths)}\n".encode(), status=404)
-        return page(accept)
+    def application(self) -> web.Application:
+        """The paths, and what is said where nothing is."""
+        application = web.Application()
+        for path, page in self._paths.items():
+            application.router.add_get(path, page, allow_head=False)
+        application.router.add_get("/{elsewhere:.*}", self._nothing, allow_head=False)
+        application.on_response_prepare.append(_complete)
+        return application
 
-    def _metrics(self, accept: str) -> Answer:
-        encode, content_type = choose_encoder(accept)
-        return Answer(encode(self._registry), content_type)
+    async def _page(self, _: web.Request) -> web.Response:
+        headers = {_POLICY: self._policy}
+        return web.Response(text=self._text, content_type="text/html", headers=headers)
 
-    def _ready(self, _: str) -> Answer:
+    async def _metrics(self, request: web.Request) -> web.Response:
+        registry = CollectorRegistry()
+        registry.register(FleetCollector(await self._fleets.seen()))
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+    async def _alive(self, _: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def _ready(self, _: web.Request) -> web.Response:
         now = time.time()
-        why = {seen.partner_id: seen.why_not_ready(now) for seen in self._fleets.seen()}
+        why = {seen.partner_id: seen.why_not_ready(now) for seen in await self._fleets.seen()}
         told = "".join(f"{partner}: {reason}\n" for partner, reason in why.items() if reason)
-        return Answer(told.encode(), status=503) if told else Answer(b"ready\n")
+        return web.Response(text=told, status=503) if told else web.Response(text="ready\n")
 
-    def _status(self, _: str) -> Answer:
-        partners = [seen.as_dict() for seen in self._fleets.seen()]
-        told = {"told_at": time.time(), "partners": partners}
-        return Answer(json.dumps(told).encode(), "application/json")
+    async def _status(self, _: web.Request) -> web.Response:
+        partners = [seen.as_dict() for seen in await self._fleets.seen()]
+        return _json({"told_at": time.time(), "partners": partners})
 
-    def _history(self, _: str) -> Answer:
-        return Answer(json.dumps(self._fleets.history()).encode(), "application/json")
+    async def _history(self, _: web.Request) -> web.Response:
+        return _json(await self._fleets.history())
+
+    async def _nothing(self, _: web.Request) -> web.Response:
+        return web.Response(text=f"nothing is here; try {' '.join(self._paths)}\n", status=404)
 
 
-def page_answer(page: str) -> Answer:
-    """The status page, with a policy that lets its own script and style run and nothing else."""
+def policy_of(page: str) -> str:
+    """The policy that lets the page's own script and style run and nothing else."""
     allowed = {
         tag: " ".join(
             f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -91,79 +108,16 @@ def page_answer(page: str) -> Answer:
         )
         for tag in ("script", "style")
     }
-    policy = (
+    return (
         f"default-src 'none'; script-src {allowed['script']}; style-src {allowed['style']}; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    return Answer(page.encode(), "text/html; charset=utf-8", policy=policy)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    timeout = 5.0  # who sends no request by then is hung up on
-
-    def __init__(self, pages: Pages, *rest: Any) -> None:  # noqa: ANN401 - the server's own
-        self._pages = pages
-        super().__init__(*rest)
-
-    def do_GET(self) -> None:
-        self._send(self._pages.answer(self.path, self.headers.get("Accept", "")))
-
-    def _refuse(self) -> None:
-        self._send(Answer(b"this is read-only: GET alone\n", status=405), Allow="GET")
-
-    do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _refuse  # noqa: N815
-
-    def _send(self, answer: Answer, **more: str) -> None:
-        self.send_response(answer.status)
-        headers = {
-            "Content-Type": answer.content_type,
-            "Content-Length": str(len(answer.body)),
-            "Content-Security-Policy": answer.policy,
-        }
-        for name, value in (headers | _SECURITY | more).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(answer.body)
-
-    def version_string(self) -> str:
-        return "subtokens"
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing: a scrape every few seconds is no news."""
+def _json(told: object) -> web.Response:
+    return web.Response(body=json.dumps(told).encode(), content_type="application/json")
 
 
-class _Server(ThreadingHTTPServer):
-    request_queue_size = 64
-
-    def __init__(self, host: str, port: int, pages: Pages) -> None:
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), partial(_Handler, pages))
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of who hung up."""
-
-
-class Monitor:
-    """Serves within the block, in threads. Raises OSError where the port is taken."""
-
-    def __init__(self, fleets: Fleets, host: str, port: int) -> None:
-        self._server = _Server(host, port, Pages(fleets))
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(_STOPPED_WITHIN_SECONDS,), daemon=True
-        )
-        shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+async def _complete(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.setdefault(_POLICY, "default-src 'none'; frame-ancestors 'none'")
+    response.headers.update(_HEADERS)

@@ -23,7 +23,6 @@ class SandboxOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65_535)
     partner_id: str = Field(default="T11200000", pattern=r"\A[PT][0-9]{3}00000\z")
     client_id: str = Field(default="sandbox-client-id", min_length=1, pattern=r"\A[^:]+\z")
@@ -44,7 +43,6 @@ class SandboxOptions(BaseModel):
     revoked: Literal["nothing", "secret", "tokens", "grant"] = "nothing"
     audience: Literal["partner", "account"] = "partner"
     accepts: Literal["exchange", "account"] = "exchange"
-    token_bytes: int = Field(default=800, ge=300, le=16_000)
     seed: int = 0
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from .state import Answer, SandboxState
 
 Clock = Callable[[], float]
 
+HOST = "127.0.0.1"
 _BACKLOG = 1_024
 _CLOSING_SECONDS = 1.0
 
@@ -51,9 +52,9 @@ async def serving(
     state = SandboxState(options, started_at=clock())
     server = web.Server(_handler(state, clock), access_log=None)
     listener = await asyncio.get_running_loop().create_server(
-        server, options.host, options.port, backlog=_BACKLOG
+        server, HOST, options.port, backlog=_BACKLOG
     )
-    origin = f"http://{options.host}:{listener.sockets[0].getsockname()[1]}"
+    origin = f"http://{HOST}:{listener.sockets[0].getsockname()[1]}"
     try:
         own = origin + backstage.PATH
         yield Sandbox(

@@ -58,7 +58,7 @@ class SandboxState:
         self.accounts = Accounts(
             options.partner_id, options.accounts, options.inactive, options.seed
         )
-        self.tokens = Tokens(options.token_bytes)
+        self.tokens = Tokens()
         self.calls = Calls(started_at)
         self._last_exchanges: dict[str, tuple[dict[str, Any], float]] = {}  # the answer, its end
 

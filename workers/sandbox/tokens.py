@@ -18,6 +18,8 @@ def _encode(raw: bytes) -> str:
 #: Every token of every sandbox begins with this, so that a leaked one can be searched for.
 TOKEN_MARK = _encode(b'{"alg":"HS256","typ":"JWT","kid":"sandbox"}') + "."
 _SIGNATURE_CHARACTERS = 43
+_TOKEN_CHARACTERS = 800
+_CLAIMS_BYTES = (_TOKEN_CHARACTERS - len(TOKEN_MARK) - 1 - _SIGNATURE_CHARACTERS) * 3 // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +33,14 @@ class Grant:
 
 
 class Tokens:
-    """Issues and reads tokens of about `token_bytes` characters.
+    """Issues and reads tokens, about as long as real ones.
 
     The key lives as long as this object: tokens of another sandbox are unknown here.
     """
 
-    def __init__(self, token_bytes: int) -> None:
+    def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
-        self._claims_bytes = (token_bytes - len(TOKEN_MARK) - 1 - _SIGNATURE_CHARACTERS) * 3 // 4
-        self._padding = secrets.token_urlsafe(token_bytes)  # as long, and as dense, as real ones
+        self._padding = secrets.token_urlsafe(_CLAIMS_BYTES)  # as dense as real ones
         self._serial = 0
         self.revoked_up_to = 0  # the partner's, by serial
         # A partner token comes back with every exchange.
@@ -51,7 +52,7 @@ class Tokens:
         claims = (
             f'{{"use":"{use}","sub":"{account}","exp":{expires_at:.6f},"jti":{self._serial},"pad":"'
         )
-        padding = self._padding[: max(0, self._claims_bytes - len(claims) - 2)]
+        padding = self._padding[: max(0, _CLAIMS_BYTES - len(claims) - 2)]
         signed = TOKEN_MARK + _encode(f'{claims}{padding}"}}'.encode())
         return f"{signed}.{self._sign(signed)}"
 

@@ -5,7 +5,6 @@ import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ...config.errors import InputError, SubtokensError
@@ -50,12 +49,7 @@ class DataFolder:
         self.keep(".gitignore", "*\n")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._lock)
 
     def folder(self, name: str) -> Path:

@@ -4,14 +4,10 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
+from typing import Any
 
 from ...config.errors import SubtokensError
-from ..private_redis import LOOPBACK, find_server, free_port, is_free
+from ..private_redis import LOOPBACK, find_server, free_port, is_free, server_info
 from .folder import DataFolder
 from .keeper import Keeper
 
@@ -59,7 +55,7 @@ class KeptRedis:
 
     def await_answer(self, server: Keeper, is_stopping: Callable[[], bool]) -> None:
         """Wait however long it reads what it kept. Raises RedisNotUpError where it ends."""
-        while not (is_stopping() or self._answers()):
+        while not is_stopping() and self._told().get("loading") != 0:
             if not server.is_alive:
                 server.kill()  # and hear its last words
                 raise RedisNotUpError("Redis ended at once, and said above why")
@@ -71,7 +67,7 @@ class KeptRedis:
         while not is_free(port):
             if time.monotonic() > ends_at:
                 self._port = port
-                if self._answers():
+                if self._told():
                     raise RedisNotUpError(
                         f"a Redis of {self._folder.path} still runs on port {port} without its "
                         "`up`: end it"
@@ -81,11 +77,8 @@ class KeptRedis:
             time.sleep(0.05)
         return port
 
-    def _answers(self) -> bool:
-        with Redis.from_url(self.url(0), socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
-            try:
-                server = client.info("server")
-            except RedisError:
-                return False
+    def _told(self) -> dict[str, Any]:
+        """What our server tells of itself; nothing where none answers, or another's."""
+        told = server_info(self.url(0))
         # One without a password lets in whoever brings one: only the file tells that it is ours.
-        return isinstance(server, dict) and server.get("config_file") == str(self._file)
+        return told if told.get("config_file") == str(self._file) else {}

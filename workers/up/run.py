@@ -15,7 +15,7 @@ from types import FrameType
 from dotenv import dotenv_values
 
 from ...config.queues import RENEWER_QUEUES, WORKER_QUEUES
-from ...config.settings import Settings, load
+from ...config.settings import DeploymentSettings, Settings, load
 from ..private_redis import is_free
 from .folder import DataFolder
 from .keeper import Keeper, say
@@ -44,9 +44,9 @@ class Stops:
 
 def run_up(data_folder: Path, workers: int, monitor_port: int) -> int:
     """Run all until stopped. Raises InputError, SettingsError, FolderInUseError and the like."""
-    began_at, stops = time.monotonic(), Stops()
+    began_at, given, stops = time.monotonic(), _given(), Stops()
     with DataFolder(data_folder) as folder, ExitStack() as stack:
-        given, redis = _given(), None
+        redis = None
         if not (given.get(_STORE) and given.get(_BROKER)):
             redis = KeptRedis(folder)
         environment = os.environ | _variables(folder, given, redis)
@@ -76,6 +76,7 @@ def run_up(data_folder: Path, workers: int, monitor_port: int) -> int:
 
 def _given() -> dict[str, str]:
     """What the environment or .env sets; an empty line there, as in the example, sets nothing."""
+    load(DeploymentSettings)  # tells of an .env that cannot be read
     found = {**dotenv_values(".env"), **os.environ}
     return {name: value for name, value in found.items() if value}
 

@@ -1,15 +1,17 @@
--- ARGV: now, then account, generation, sealed record or '', expires at, due at, fingerprint, …
+-- ARGV: now, then account, 'generation expires-at due-at fingerprint', sealed record or '', …
 -- Settles each account whose claim is still ours; without a record the token that is there stays.
 -- Returns {how many were ours, run, …}.
 local now = tonumber(ARGV[1])
 local stored = 0
-for i = 2, #ARGV, 6 do
-  local account, generation, sealed = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local expires_at, key = tonumber(ARGV[i + 3]), STATE .. account
+for i = 2, #ARGV, 3 do
+  local account, sealed, key = ARGV[i], ARGV[i + 2], STATE .. ARGV[i]
+  local generation, ends_at, due_at, fingerprint =
+    string.match(ARGV[i + 1], '^(%d+) (%d+) (%d+) (.*)$')
+  local expires_at = tonumber(ends_at)
   if claimed_score(account, generation) then
     stored = stored + 1
     redis.call('HDEL', CLAIMS, account)
-    redis.call('ZADD', DUE, 'XX', ARGV[i + 4], account)
+    redis.call('ZADD', DUE, 'XX', due_at, account)
     leave_quarantine(account, now)
     local attempt = redis.call('SREM', FAILING, account) == 1 and 'retry' or 'first'
     if redis.call('HDEL', key, 'is_recovering') == 1 then
@@ -25,7 +27,7 @@ for i = 2, #ARGV, 6 do
       measure(covered_until < 0 and 'exchange' or 'renewal', 'ok', attempt)
       if expires_at > now then redis.call('SET', TOKEN .. account, sealed, 'PX', expires_at - now) end
       redis.call('ZADD', EXPIRY, math.max(expires_at, now), account)
-      redis.call('HSET', key, 'generation', generation, 'fingerprint', ARGV[i + 5])
+      redis.call('HSET', key, 'generation', generation, 'fingerprint', fingerprint)
       note_attempt(account, now, 'exchanged')
     end
     if attempt == 'retry' then

@@ -81,22 +81,13 @@ local function tell_who_expired()
   redis.call('HSET', FLEET, 'expired_until', #expired == 200 and expired[200] or now)
 end
 
--- Which keys each live worker process holds: nobody seals what another cannot open.
-local function tell_keys(holder, key_ids, silent)
-  redis.call('HSET', WORKERS, holder, string.format('%.0f', now) .. ' ' .. key_ids)
-  local kept = redis.call('HGETALL', WORKERS)
+-- Notes a sign of life, which begins with when it came; who has been silent for too long is dropped.
+local function note_life(key, name, more, silent)
+  if name ~= '' then redis.call('HSET', key, name, string.format('%.0f', now) .. more) end
+  local kept = redis.call('HGETALL', key)
   for i = 1, #kept, 2 do
-    local seen_at = tonumber(string.match(kept[i + 1], '^%d+ ') or 0)
-    if seen_at + silent < now then redis.call('HDEL', WORKERS, kept[i]) end
-  end
-  return redis.call('HGETALL', WORKERS)
-end
-
-local function tell_beat(beat, silent)
-  if beat ~= '' then redis.call('HSET', BEATS, beat, string.format('%.0f', now)) end
-  local kept = redis.call('HGETALL', BEATS)
-  for i = 1, #kept, 2 do
-    if (tonumber(kept[i + 1]) or 0) + silent < now then redis.call('HDEL', BEATS, kept[i]) end
+    local seen_at = tonumber(string.match(kept[i + 1], '^%d+')) or 0
+    if seen_at + silent < now then redis.call('HDEL', key, kept[i]) end
   end
 end
 
@@ -138,11 +129,11 @@ local renewals, renew = top_up('renew', RENEW_TICKETS, tonumber(ARGV[5]))
 local asked, exchange = top_up('exchange', EXCHANGE_TICKETS, tonumber(ARGV[6]))
 local delay = (probe_in or renewals + asked == 0) and follow_up() or 0
 
-local discover, lease = '0', tonumber(ARGV[9])
+local discover, lease, silent = '0', tonumber(ARGV[9]), tonumber(ARGV[12])
 if ARGV[8] == '1' then
   redis.call('HSET', FLEET, 'swept_at', now)
   tell_who_expired()
-  tell_beat(ARGV[14], tonumber(ARGV[12]))
+  note_life(BEATS, ARGV[14], '', silent)
   keep_history()
   local due_at = tonumber(redis.call('HGET', FLEET, 'discovery_due_at')) or 0
   if lease > 0 and (due_at <= now or due_at > now + LONGEST_LIFETIME_MS) then
@@ -151,7 +142,9 @@ if ARGV[8] == '1' then
   end
 end
 local waves = redis.call('ZRANGE', WAVES, '-inf', now, 'BYSCORE', 'LIMIT', 0, 20)
-local workers = tell_keys(ARGV[10], ARGV[11], tonumber(ARGV[12]))
+-- With the keys that each worker process holds: nobody seals what another cannot open.
+note_life(WORKERS, ARGV[10], ' ' .. ARGV[11], silent)
+local workers = redis.call('HGETALL', WORKERS)
 write_counts()
 return { renew, exchange, delay, discover, held_back, waves, workers, epoch, is_lost,
   mended, unpack(ripe_runs(now)) }

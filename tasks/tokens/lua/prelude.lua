@@ -179,10 +179,13 @@ local function end_if_settled(run, now)
   end
 end
 
+local is_kept_for_long = {} -- by the keys of runs' sets
+
 local function file_under(run, part, account)
   local key = RUN .. run .. ':' .. part
-  if redis.call('SADD', key, account) == 1 and redis.call('SCARD', key) == 1 then
-    redis.call('PEXPIRE', key, RUN_KEPT_MS)
+  if redis.call('SADD', key, account) == 1 and not is_kept_for_long[key] then
+    if redis.call('SCARD', key) == 1 then redis.call('PEXPIRE', key, RUN_KEPT_MS) end
+    is_kept_for_long[key] = true
   end
 end
 
@@ -191,19 +194,22 @@ local function file_failed(run, reason, account)
   file_under(run, 'reasons', reason)
 end
 
+-- The run's account is done, or has failed for that reason.
+local function settle_in(run, account, now, reason)
+  local key = RUN .. run
+  if redis.call('HEXISTS', key, 'ended_at') == 0
+      and redis.call('SREM', key .. ':open', account) == 1 then
+    if reason then file_failed(run, reason, account) else file_under(run, 'done', account) end
+    end_if_settled(run, now)
+  end
+end
+
 -- Tell every run that waits for the account; `reason` is nil where it got its token.
 local function settle(account, now, reason)
   local attached = redis.call('HGET', STATE .. account, 'runs')
   if not attached then return end
   redis.call('HDEL', STATE .. account, 'runs')
-  for run in string.gmatch(attached, '%S+') do
-    local key = RUN .. run
-    if redis.call('HEXISTS', key, 'ended_at') == 0
-        and redis.call('SREM', key .. ':open', account) == 1 then
-      if reason then file_failed(run, reason, account) else file_under(run, 'done', account) end
-      end_if_settled(run, now)
-    end
-  end
+  for run in string.gmatch(attached, '%S+') do settle_in(run, account, now, reason) end
 end
 
 -- While accounts are being attached, the run is looked at soon: whoever attaches may be killed.

@@ -5,8 +5,10 @@
 -- Returns how many are open.
 local run, now, is_retry = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local key = RUN .. run
+local is_fresh = redis.call('EXISTS', key .. ':done', key .. ':reasons') == 0
 
 local function is_settled(account)
+  if is_fresh then return false end
   if redis.call('SISMEMBER', key .. ':done', account) == 1 then return true end
   for _, reason in ipairs(redis.call('SMEMBERS', key .. ':reasons')) do
     if redis.call('SISMEMBER', key .. ':failed:' .. reason, account) == 1 then return true end
