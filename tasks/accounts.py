@@ -12,8 +12,14 @@ from ..config.errors import InputError
 from ..config.ids import checked_account_id
 from ..config.logs import log
 from ..config.queues import ACCOUNTS_QUEUE, SWEEP_QUEUE
-from .dintero.client import pages_of_accounts
-from .dintero.errors import Blame, DinteroError, UnauthorizedError
+from .dintero.client import ACCOUNTS, pages_of_accounts
+from .dintero.errors import (
+    Blame,
+    DinteroError,
+    ThrottledError,
+    UnauthorizedError,
+    UnreachableError,
+)
 from .dintero.wire import ListedAccount
 from .fleet import Fleet
 from .look import DISCOVERY_LEASE_SECONDS, release
@@ -24,6 +30,9 @@ from .tokens.selection import ids_in_a_message
 
 _HELD_EVERY_SECONDS = DISCOVERY_LEASE_SECONDS / 3
 _PAUSES_SECONDS = (0.5, 2.0)  # after a page that failed by the upstream's fault
+# With all that keeps it waiting, such as a pause of an hour: the slot is needed by others, and the
+# message would be delivered again meanwhile, to hold another. The next discovery comes soon.
+PAGE_SECONDS = 60.0
 
 
 @shared_task(
@@ -133,6 +142,15 @@ async def _held(fleet: Fleet) -> AsyncIterator[None]:
 
 
 async def _fetch_page(fleet: Fleet, after: str | None) -> list[ListedAccount]:
+    seconds = PAGE_SECONDS + 3 / fleet.rate.per_second
+    try:
+        async with asyncio.timeout(seconds):
+            return await _fetch_page_patiently(fleet, after)
+    except TimeoutError:
+        raise UnreachableError(ACCOUNTS, f"no page within {seconds:.3g} s") from None
+
+
+async def _fetch_page_patiently(fleet: Fleet, after: str | None) -> list[ListedAccount]:
     """One page; a passing fault of the upstream is waited out, as a listing has many pages."""
     for pause_seconds in _PAUSES_SECONDS:
         try:
@@ -140,6 +158,8 @@ async def _fetch_page(fleet: Fleet, after: str | None) -> list[ListedAccount]:
         except DinteroError as error:
             if error.blame is not Blame.UPSTREAM:
                 raise
+            if isinstance(error, ThrottledError) and error.status:  # that binds all others, too
+                await fleet.limiters["renew"].pause(error.retry_after_seconds, str(error))
             await asyncio.sleep(max(pause_seconds, error.retry_after_seconds or 0.0))
     return await _fetch_page_once(fleet, after)
 

@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.utils.json import loads
+from redis.exceptions import RedisError
 
 from ..config.logs import log
 from ..config.queues import ACCOUNTS_QUEUE, EXCHANGE_QUEUE, RENEW_QUEUE
@@ -73,7 +74,8 @@ async def release(fleet: Fleet, app: Celery, run_ids: Sequence[str]) -> None:
                 step = app.signature(loads(continuation))
                 await asyncio.to_thread(step.apply_async, add_to_parent=False)
                 log.info("run.released", run_id=run_id, step=step.task)
-        except OperationalError as error:  # a later look sends it once the broker is back
+        except (OperationalError, RedisError) as error:  # the app's broker, or its result backend
+            # A later look sends it once that is back.
             log.warning("run.release_failed", run_id=run_id, error=repr(error))
         except Exception as error:  # noqa: BLE001 - one step's message must not stop the others'
             log.error("run.not_sent", run_id=run_id, error=repr(error))

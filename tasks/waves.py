@@ -8,6 +8,7 @@ from celery import Celery
 from celery.canvas import Signature
 from kombu.exceptions import OperationalError
 from kombu.utils.json import loads
+from redis.exceptions import RedisError
 
 from ..config.ids import checked_account_id
 from ..config.logs import log
@@ -41,7 +42,7 @@ async def _send_slice(fleet: Fleet, app: Celery, run_id: str, *, is_begun: bool)
     partner_id = fleet.partner.partner_id
     try:
         await asyncio.to_thread(_publish, app, partner_id, run_id, message, accounts)
-    except OperationalError:
+    except (OperationalError, RedisError):  # the app's broker, or its result backend, is away
         raise
     except Exception as error:  # noqa: BLE001 - one user's message must not stop the others'
         log.error("run.not_sent", run_id=run_id, error=repr(error))

@@ -5,7 +5,7 @@ import random
 
 from ...config.logs import log
 from ...config.partners import Partner
-from ..dintero.client import DinteroClient
+from ..dintero.client import PARTNER_TOKEN, DinteroClient
 from ..dintero.errors import (
     DinteroError,
     InvalidAnswerError,
@@ -40,7 +40,9 @@ class Exchanger:
         self._limiter = limiter
         self.circuit = circuit
         self.cadence = Cadence(call_timeout_seconds * partner.calls_per_exchange)
-        # The lock covers the wait for a permit, the call and the write.
+        # The lock covers the wait for a permit, the call and the write. A pause outlasts it: each
+        # worker would have it once, and call when the pause is over.
+        self.permit_seconds = call_timeout_seconds
         lease_seconds = call_timeout_seconds * 2 + 5
         self.partner_token = PartnerToken(
             store, self._fetch_partner_token, lease_seconds, self._give_up
@@ -89,12 +91,19 @@ class Exchanger:
         """Without the partner's token nobody can call: a pause or the circuit binds all workers."""
         if not isinstance(error, ThrottledError):
             return await self.circuit.open(error)
+        if error.status is None:  # nobody was asked: a pause is there already
+            return error
         await self._limiter.pause(error.retry_after_seconds, str(error))
         return error
 
     async def _fetch_partner_token(self, generation: int) -> TokenRecord:
         partner = self._partner
-        await self._limiter.permit()
+        try:
+            async with asyncio.timeout(self.permit_seconds):
+                await self._limiter.permit()
+        except TimeoutError:
+            detail = f"no call may be made for {self.permit_seconds:g} s and longer"
+            raise ThrottledError(PARTNER_TOKEN, detail) from None
         issued_ms = self.store.now_ms()
         answer = await self._client.partner_token(
             partner.partner_id, partner.client_id, partner.client_secret.get_secret_value()

@@ -110,3 +110,22 @@ async def test_a_pause_that_no_server_would_keep_keeps_no_prober_away(enrol, sto
     await store.redis.hset(store.keys.limiter, "paused_until", "9" * 30)
 
     assert (await claim(lane="renew")).probe_for == "upstream"
+
+
+async def test_a_pause_after_garbage_in_its_place_is_kept(enrol, store, claim):
+    await enrol(A)
+    await store.redis.hset(store.keys.limiter, "paused_until", "9" * 400)
+
+    await store.scripts.run("pause", 30_000_000, "answered 429")
+
+    claimed = await claim(lane="exchange")
+    assert claimed.accounts == ()
+    assert claimed.schedule.wait_seconds == pytest.approx(30, abs=1)
+
+
+async def test_a_shorter_pause_does_not_take_the_longer_ones_reason(store):
+    await store.scripts.run("pause", 30_000_000, "answered 429")
+    await store.scripts.run("pause", 1_000_000, "another")
+
+    kept = await store.redis.hget(store.keys.limiter, "pause_reason")
+    assert kept == b"answered 429"

@@ -39,6 +39,18 @@ async def test_the_history_is_of_a_day_whatever_becomes_of_the_clock(fleet_of, c
     assert [row.at for row in await last_day(fleet.store)] == [clock()]  # no row of the future
 
 
+async def test_sweeps_of_workers_whose_clocks_differ_a_little_make_one_row_each_ten_minutes(
+    fleet_of, clock
+):
+    fleet, begins = fleet_of(112), 600_000 * 3000.0
+    for second in range(-3, 4):
+        for ahead in (0, 2.5):
+            clock.now = begins + second + ahead
+            await fleet.tickets.look(is_sweep=True)
+
+    assert [row.at for row in await last_day(fleet.store)] == [begins - 3, begins + 0.5]
+
+
 async def test_garbage_in_the_history_is_told_as_zero(fleet_of, clock, redis):
     fleet = fleet_of(112)
     await redis.hset(fleet.store.keys.fleet, mapping={"most_uncovered": "inf", "exchanged": "x"})

@@ -7,7 +7,7 @@ from celery import Celery
 
 from subtokens.tasks import accounts, look
 from subtokens.tasks.accounts import discover_accounts
-from subtokens.tasks.dintero.errors import DinteroError
+from subtokens.tasks.dintero.errors import DinteroError, ThrottledError
 from subtokens.tasks.tokens.membership import is_too_many
 from subtokens.tasks.tokens.tickets import Tickets
 
@@ -223,3 +223,32 @@ async def test_a_discovery_that_goes_on_is_not_sent_again(fleet_at, clock, monke
     assert await is_due()
     await discover_accounts(fleet, Celery(set_as_current=False))
     assert seen == [False] * 11
+
+
+async def test_a_discovery_holds_no_slot_for_as_long_as_a_pause_lasts(fleet_at, monkeypatch):
+    fleet, sandbox = await fleet_at(accounts=3)
+    monkeypatch.setattr(accounts, "PAGE_SECONDS", 0.2)
+    await fleet.limiters["renew"].pause(3600, "answered 429")
+
+    async with asyncio.timeout(5):
+        with pytest.raises(DinteroError, match="accounts: no page within"):
+            await discover_accounts(fleet, Celery(set_as_current=False))
+
+    assert sandbox.calls.rows() == []
+
+
+async def test_a_429_to_the_listing_lets_nobody_call_for_as_long_as_it_says(fleet_at, monkeypatch):
+    fleet, _ = await fleet_at(accounts=3)
+    monkeypatch.setattr(accounts, "PAGE_SECONDS", 0.5)
+
+    async def throttled(*_):
+        raise ThrottledError("accounts", "answered 429", status=429, retry_after_seconds=300)
+
+    monkeypatch.setattr(fleet.client, "list_accounts", throttled)
+    with pytest.raises(DinteroError):
+        await discover_accounts(fleet, Celery(set_as_current=False))
+
+    await fleet.store.enrol([(one, "") for one in ids(1, 3)], "imported")
+    claim = await fleet.store.claim(3, 60, fleet.rate, "exchange")
+    assert claim.accounts == ()
+    assert 200 < claim.schedule.wait_seconds <= 300

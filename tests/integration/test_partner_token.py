@@ -1,12 +1,17 @@
 """The partner token: one for all workers, whoever asks and however many at once."""
 
 import asyncio
+import contextlib
 
 import pytest
 
-from subtokens.tasks.dintero.errors import UnreachableError
+from subtokens.config.settings import Settings
+from subtokens.tasks.dintero.errors import ThrottledError, UnreachableError
+from subtokens.tasks.dintero.transport import open_transport
+from subtokens.tasks.fleet import Fleet
 from subtokens.tasks.tokens.partner_token import PartnerToken
 from subtokens.tasks.tokens.record import Kind, TokenRecord
+from subtokens.workers.sandbox import SandboxOptions, serving
 
 
 class Upstream:
@@ -122,3 +127,32 @@ async def test_garbage_in_place_of_the_refused_generation_refuses_no_token(
     await redis.hset(keys.fleet, "partner_refused", garbage)
 
     assert (await store.claim(1, 60, unlimited, "exchange")).refused <= 0
+
+
+async def test_a_pause_that_outlasts_the_lock_costs_one_call_when_it_is_over(
+    redis, environment, clock
+):
+    async with contextlib.AsyncExitStack() as stack:
+        sandbox = await stack.enter_async_context(serving(SandboxOptions(accounts=1)))
+        values = {k.removeprefix("SUBTOKENS_").lower(): v for k, v in environment.items()}
+        values |= {"client_secret": "sandbox-client-secret", "base_url": sandbox.base_url}
+        settings = Settings(**values)
+        fleets = []
+        for _ in range(4):  # worker processes
+            transport = open_transport(2)
+            stack.push_async_callback(transport.aclose)
+            fleets.append(Fleet(settings, settings.partners[0], redis, transport))
+            fleets[-1].exchanger.partner_token._lease_seconds = 0.3
+            fleets[-1].exchanger.permit_seconds = 0.1
+        await fleets[0].limiters["renew"].pause(1.5, "answered 429")
+
+        async def until_it_is_there(fleet):
+            while True:
+                with contextlib.suppress(ThrottledError):
+                    return await fleet.exchanger.partner_token.get()
+
+        async with asyncio.timeout(10):
+            records = await asyncio.gather(*map(until_it_is_there, fleets))
+
+        assert len(sandbox.state.calls.rows()) == 1
+        assert len({record.generation for record in records}) == 1

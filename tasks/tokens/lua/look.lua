@@ -97,7 +97,8 @@ local function keep_history()
   local slot, uncovered = math.floor(now / HISTORY_SLOT_MS), redis.call('ZCOUNT', EXPIRY, 0, now)
   local kept = redis.call('HMGET', FLEET, 'history_slot', 'most_uncovered')
   local most = math.max(uncovered, tonumber(kept[2]) or 0)
-  if tonumber(kept[1]) == slot then
+  local is_kept = tonumber(kept[1]) == slot or tonumber(kept[1]) == slot + 1 -- by a clock ahead
+  if is_kept then
     if most > (tonumber(kept[2]) or 0) then redis.call('HSET', FLEET, 'most_uncovered', most) end
     return
   end
