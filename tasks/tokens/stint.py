@@ -27,6 +27,7 @@ from .renewal import attempt_limit_seconds, unchanged_due_ms
 from .store import Claim, Claimed, Failure
 
 _FLUSH_AFTER_SECONDS = 0.05
+_TELLING_FAILURES = 20  # of the upstream: so many open a circuit, before more calls are made
 _AHEAD_SECONDS = 0.05  # for which accounts are claimed ahead; later, their permits would be missed
 _LOOK_AGAIN_SECONDS = 0.5  # while calls hang, others may become due
 
@@ -181,9 +182,11 @@ class Stint:
         except DinteroError as error:
             await self._judge(error, claimed, generation)
         # Nothing was awaited since it was appended: each first one sets the timer for all.
-        if len(self._records) + len(self._failures) >= self._settings.batch_size:
+        waiting, failures = len(self._records) + len(self._failures), self._failures
+        is_outage = len(failures) >= _TELLING_FAILURES and failures[-1].is_upstreams
+        if waiting >= self._settings.batch_size or is_outage:
             self._flush_soon()
-        elif len(self._records) + len(self._failures) == 1:
+        elif waiting == 1:
             loop = asyncio.get_running_loop()
             self._flush_timer = loop.call_later(_FLUSH_AFTER_SECONDS, self._flush_soon)
 
