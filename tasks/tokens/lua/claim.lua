@@ -76,11 +76,15 @@ if lane == 'renew' then due = by_expiry(due) end
 
 local generation = next_generation()
 local claim = { generation, first, spacing, 0, refused }
+local scores = redis.call('ZMSCORE', DUE, unpack(due, 1, granted))
+local expiries = redis.call('ZMSCORE', EXPIRY, unpack(due, 1, granted))
+local claims, leased = {}, {}
 for i = 1, granted do
-  local account = due[i]
-  local score = redis.call('ZSCORE', DUE, account)
-  redis.call('HSET', CLAIMS, account, generation .. ' ' .. score .. ' ' .. holder)
-  redis.call('ZADD', DUE, 'XX', in_lane_of(score, now + lease), account)
-  claim[#claim + 1] = { account, redis.call('ZSCORE', EXPIRY, account), unpack(known(account)) }
+  local account, score, at = due[i], scores[i], 2 * i - 1
+  claims[at], claims[at + 1] = account, generation .. ' ' .. score .. ' ' .. holder
+  leased[at], leased[at + 1] = in_lane_of(score, now + lease), account
+  claim[#claim + 1] = { account, expiries[i], unpack(known(account)) }
 end
+redis.call('HSET', CLAIMS, unpack(claims))
+redis.call('ZADD', DUE, 'XX', unpack(leased))
 return claim

@@ -17,7 +17,8 @@ for i = 2, #ARGV, 7 do
     measure(had_token and 'renewal' or 'exchange', ARGV[i + 5] == '1' and 'refused' or 'failed', attempt)
     add(key, 'attempts', 1)
     redis.call('HSET', key, 'repeats', ARGV[i + 4], 'is_final', ARGV[i + 5])
-    note_attempt(account, now, reason)
+    local history = history_with(reason, now, redis.call('HGET', key, 'history'))
+    redis.call('HSET', key, 'history', history)
     if ARGV[i + 6] == '1' and enter_quarantine(account, now) then
       emit('account.quarantined', 'account', account, 'reason', reason)
     end

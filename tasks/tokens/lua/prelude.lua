@@ -59,13 +59,16 @@ local function due_count(lane, now)
   return redis.call('ZCOUNT', DUE, -now, '(0')
 end
 
--- The due score from before the claim if `generation` still holds the account, else nil.
-local function claimed_score(account, generation)
-  local claim = redis.call('HGET', CLAIMS, account)
+-- The due score from before the claim if it is that `generation`'s, else nil.
+local function score_before(claim, generation)
   if not claim then return nil end
   local holder, score = string.match(claim, '^(%d+) (%S+)')
   if holder == generation then return score end
   return nil
+end
+
+local function claimed_score(account, generation)
+  return score_before(redis.call('HGET', CLAIMS, account), generation)
 end
 
 local counted, measured = {}, {} -- what this script adds to the fleet's totals, and to its metrics
@@ -153,22 +156,22 @@ local function leave_quarantine(account, now)
   redis.call('HSET', STATE .. account, 'is_recovering', '1')
 end
 
-local function note_attempt(account, now, outcome)
-  local key = STATE .. account
+-- An account's history with one more attempt before those that there is room for.
+local function history_with(outcome, now, kept)
   local history = string.format('%.0f', now) .. ':' .. outcome
-  for earlier in string.gmatch(redis.call('HGET', key, 'history') or '', '%S+') do
+  for earlier in string.gmatch(kept or '', '%S+') do
     if #history + 1 + #earlier > HISTORY_BYTES then break end
     history = history .. ' ' .. earlier
   end
-  redis.call('HSET', key, 'history', history)
+  return history
 end
 
 local ended = {} -- runs that this script has ended
 
+-- The run is known to be sealed.
 local function end_if_settled(run, now)
   local key = RUN .. run
-  if redis.call('HGET', key, 'filling') ~= '0' then return end
-  if redis.call('SCARD', key .. ':open') > 0 then return end
+  if redis.call('EXISTS', key .. ':open') == 1 then return end
   if redis.call('HSETNX', key, 'ended_at', now) == 1 then
     redis.call('ZADD', RUNS, now, run)
     ended[#ended + 1] = run
@@ -177,10 +180,10 @@ end
 
 local is_kept_for_long = {} -- by the keys of runs' sets
 
-local function file_under(run, part, account)
+local function file_under(run, part, ...)
   local key = RUN .. run .. ':' .. part
-  if redis.call('SADD', key, account) == 1 and not is_kept_for_long[key] then
-    if redis.call('SCARD', key) == 1 then redis.call('PEXPIRE', key, RUN_KEPT_MS) end
+  if redis.call('SADD', key, ...) > 0 and not is_kept_for_long[key] then
+    if redis.call('PTTL', key) < 0 then redis.call('PEXPIRE', key, RUN_KEPT_MS) end
     is_kept_for_long[key] = true
   end
 end
@@ -190,22 +193,33 @@ local function file_failed(run, reason, account)
   file_under(run, 'reasons', reason)
 end
 
--- The run's account is done, or has failed for that reason.
-local function settle_in(run, account, now, reason)
-  local key = RUN .. run
-  if redis.call('HEXISTS', key, 'ended_at') == 0
-      and redis.call('SREM', key .. ':open', account) == 1 then
-    if reason then file_failed(run, reason, account) else file_under(run, 'done', account) end
-    end_if_settled(run, now)
+local state_of = {} -- by run, 'over', 'filling' or 'sealed': looked up once for all its accounts
+
+local function state_of_run(run)
+  if not state_of[run] then
+    local kept = redis.call('HMGET', RUN .. run, 'ended_at', 'filling')
+    state_of[run] = kept[1] and 'over' or kept[2] == '0' and 'sealed' or 'filling'
   end
+  return state_of[run]
 end
 
--- Tell every run that waits for the account; `reason` is nil where it got its token.
+-- The run's account is done, or has failed for that reason.
+local function settle_in(run, account, now, reason)
+  local state = state_of_run(run)
+  if state == 'over' or redis.call('SREM', RUN .. run .. ':open', account) == 0 then return end
+  if reason then file_failed(run, reason, account) else file_under(run, 'done', account) end
+  if state == 'sealed' then end_if_settled(run, now) end
+end
+
+-- Tell every run that is attached to the account; `reason` is nil where it got its token.
+local function settle_in_all(attached, account, now, reason)
+  for run in string.gmatch(attached or '', '%S+') do settle_in(run, account, now, reason) end
+end
+
 local function settle(account, now, reason)
   local attached = redis.call('HGET', STATE .. account, 'runs')
-  if not attached then return end
-  redis.call('HDEL', STATE .. account, 'runs')
-  for run in string.gmatch(attached, '%S+') do settle_in(run, account, now, reason) end
+  if attached then redis.call('HDEL', STATE .. account, 'runs') end
+  settle_in_all(attached, account, now, reason)
 end
 
 -- While accounts are being attached, the run is looked at soon: whoever attaches may be killed.

@@ -27,16 +27,23 @@ local function still_waiting(attached)
   return waiting
 end
 
+-- What is asked of all, and told of all, is so by one command each: a fan-out waits for this.
+local scores, claims = {}, {}
+if #ARGV > 3 then
+  scores = redis.call('ZMSCORE', DUE, unpack(ARGV, 4))
+  claims = redis.call('HMGET', CLAIMS, unpack(ARGV, 4))
+end
+local opened, due_now = {}, {}
+
 local function attach(account, attached)
-  file_under(run, 'open', account)
+  opened[#opened + 1] = account
   local waiting = still_waiting(attached)
   waiting[#waiting + 1] = run
   redis.call('HSET', STATE .. account, 'runs', table.concat(waiting, ' '))
 end
 
-for i = 4, #ARGV do
-  local account = ARGV[i]
-  local score = tonumber(redis.call('ZSCORE', DUE, account))
+for i = 1, #scores do
+  local account, score = ARGV[i + 3], tonumber(scores[i])
   if not score then
     file_failed(run, 'not_enrolled', account)
   elseif not is_settled(account) then
@@ -47,15 +54,19 @@ for i = 4, #ARGV do
     end
     local kept =
       redis.call('HMGET', state, 'runs', 'attempts', 'is_final', 'quarantined_at', 'history')
-    local is_later = math.abs(score) > now and redis.call('HEXISTS', CLAIMS, account) == 0
+    local is_later = math.abs(score) > now and not claims[i]
     if is_later and kept[3] == '1' then
       file_failed(run, kept[4] and 'quarantined' or string.match(kept[5], ':(%S+)'), account)
     else
       attach(account, kept[1])
-      if is_later and not kept[2] then redis.call('ZADD', DUE, 'XX', -now, account) end
+      if is_later and not kept[2] then
+        due_now[#due_now + 1], due_now[#due_now + 2] = -now, account
+      end
     end
   end
 end
+if #opened > 0 then file_under(run, 'open', unpack(opened)) end
+if #due_now > 0 then redis.call('ZADD', DUE, 'XX', unpack(due_now)) end
 if is_retry and probe_due_in(now) then redis.call('HSET', CIRCUIT, 'probe_at', now) end
 watch_filling(run, now)
 write_counts()
