@@ -293,13 +293,16 @@ async def test_a_token_that_comes_beside_a_429_is_stored_at_once_and_not_when_th
 ):
     async with open_fleet() as (fleet, _):
         exchange, pause = fleet.exchanger.exchange, fleet.limiters["exchange"].pause
-        is_throttled, is_pausing = asyncio.Event(), asyncio.Event()
+        is_throttled, is_pausing, is_passed = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
         async def one_is_throttled(account_id, *arguments):
             if not is_throttled.is_set():
                 is_throttled.set()
                 raise ThrottledError("exchange", "answered 429", retry_after_seconds=60)
             await is_pausing.wait()
+            if is_passed.is_set():
+                await asyncio.Event().wait()  # the stint has more to do for as long as it may
+            is_passed.set()
             return await exchange(account_id, *arguments)
 
         async def slow(*arguments):
