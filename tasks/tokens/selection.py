@@ -70,7 +70,7 @@ class Selection:
     """The accounts of one step, read anew each time. Raises InputError for unusable arguments.
 
     Without ids and name, they are the list that the step before returned, first in `previous`, if
-    it is one.
+    it is one. Ids that came `by_message` are bounded in number.
     """
 
     def __init__(
@@ -79,6 +79,8 @@ class Selection:
         ids: Sequence[str] | None,
         name: str | None,
         previous: Sequence[object] = (),
+        *,
+        by_message: bool = True,
     ) -> None:
         if ids is not None and name is not None:
             raise InputError("account_ids and selection were both given: one of the two")
@@ -87,7 +89,8 @@ class Selection:
         self._store = store
         self._name = name
         self.is_whole_fleet = ids is None and name is None
-        self._ids = None if ids is None else ids_in_a_message(ids, store.keys.partner_id)
+        checked = ids_in_a_message if by_message else checked_account_ids
+        self._ids = None if ids is None else checked(ids, store.keys.partner_id)
         self._key = None if name is None else store.keys.selection(checked_name(name))
 
     async def pages(self) -> AsyncIterator[list[str]]:

@@ -18,6 +18,7 @@ import pytest
 
 from subtokens.config.settings import PREFIX
 from subtokens.tasks.tokens.keys import PartnerKeys
+from subtokens.tasks.tokens.selection import MOST_IDS_IN_A_MESSAGE
 from subtokens.workers.sandbox.tokens import TOKEN_MARK
 
 from .conftest import PARTNER, Finished, Site, Upstream, account, account_ids, eventually
@@ -284,6 +285,15 @@ def test_ensure_ends_with_0_where_all_tokens_last_and_with_1_where_the_policy_is
     assert site.cli("ensure", "--valid-for", "1h", "--policy", "0.7", *mixed).code == USUAL
     done = site.cli("ensure", "--valid-for", "1h", "--json", *mixed)
     assert (done.code, json.loads(done.out)["valid"]) == (FAILED, 3)
+
+
+def test_ensure_takes_more_accounts_from_a_file_than_a_message_may_name(site: Site) -> None:
+    listed = "\n".join(account_ids(1, MOST_IDS_IN_A_MESSAGE + 1))
+    elsewhere = site.whole_environment | {"SUBTOKENS_NAMESPACE": "nobody-is-enrolled"}
+    command = ("ensure", "--valid-for", "1h", "--file", "-")
+    done = site.cli(*command, stdin=listed, environment=elsewhere)
+    assert done.code == FAILED
+    assert f"0 of {MOST_IDS_IN_A_MESSAGE + 1} accounts" in done.out
 
 
 def test_exchange_retry_has_a_suspended_partner_probed_though_no_account_failed(

@@ -42,7 +42,7 @@ def ensure(
     ids = None
     if account_ids or file is not None:
         ids = chosen_ids(account_ids or [], file, fleet.partner.partner_id)
-    chosen = Selection(fleet.store, ids, selection)
+    chosen = Selection(fleet.store, ids, selection, by_message=False)
     timeout_seconds = timeout or process.settings.run_timeout_seconds
     summary = ensure_all(fleet, chosen, seconds, timeout_seconds)
     verdict = process.call(judged(fleet, summary, chosen, seconds, share))
