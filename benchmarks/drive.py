@@ -57,7 +57,7 @@ def of_subtokens(ids: Sequence[str], group: int, fan_outs: int) -> dict[str, flo
         run_id = str(uuid4())
         step = tasks.fan_out.apply_async(task_id=run_id)
         key = fleet.store.keys.run(run_id)
-        wait_for(lambda: store.hexists(key, "ended_at"))
+        wait_for(lambda: store.hexists(key, "ended_at"), every=0.01)
         took = meter.read()
         assert step.get(timeout=60)["done"] == len(ids)
         return took

@@ -71,8 +71,10 @@ class Kept:
 
     @property
     def as_sections(self) -> list[str]:
-        trial = [f"**A trial only**, with `{' '.join(self.options)}`."] if self.options else []
-        return [*trial, *(as_markdown(**table) for table in self.tables)]
+        told = f"Measured on {self.measured_on}."
+        if self.options:
+            told += f" **A trial only**, with `{' '.join(self.options)}`."
+        return [told, *(as_markdown(**table) for table in self.tables)]
 
 
 def measured(bar: Bar) -> float | None:
@@ -144,7 +146,6 @@ def versions() -> str:
 
 def page() -> str:
     parts = {part: Kept.of(part) for part in PARTS}
-    days = dict.fromkeys(kept.measured_on for kept in parts.values() if kept.tables)
     missing = [part for part, kept in parts.items() if not kept.tables]
     sections = chain.from_iterable(
         [f"## {title}", METHODS[part], *parts[part].as_sections]
@@ -154,7 +155,7 @@ def page() -> str:
     bars = as_markdown("", ["demanded", "bar", "measured", ""], [bar_row(bar) for bar in BARS])
     told = [
         "# Benchmarks",
-        f"Measured on {' and '.join(days)} by `make bench`, which writes this page.",
+        "Measured by `make bench`, which writes this page.",
         *([f"Not measured: {', '.join(missing)}."] if missing else []),
         f"Machine: {machine()}.",
         f"Versions: {versions()}.",
