@@ -38,6 +38,7 @@ PARTNER = "T11200000"
 CANARY_SECRET = "CANARY-client-secret"
 KEYS = "k1:Q0FOQVJZLW1hc3Rlci1rZXktb2YtMzItYnl0ZXMtISE="
 DEADLINE_SECONDS = 30.0
+FAR_AHEAD_MS = 2_000_000_000_000
 # The recommended split: whoever renews never waits for a fan-out.
 RENEWING = ("-Q", ",".join(RENEWER_QUEUES))
 EXCHANGING = ("-Q", ",".join(WORKER_QUEUES))
@@ -304,6 +305,11 @@ class Site:
             return await store.enrol([(account_id, "") for account_id in accounts], "imported")
 
         self._with_store(enrol)
+
+    def let_failing_rest(self) -> None:
+        """Keep those that back off from being tried: a refusal has others called as witnesses."""
+        if failing := self.store.smembers(self.keys.failing):
+            self.store.zadd(self.keys.due, dict.fromkeys(failing, FAR_AHEAD_MS), xx=True)
 
     def reader(self) -> TokenReader:
         return TokenReader(self.own_settings)

@@ -211,6 +211,7 @@ def test_a_run_whose_upstream_is_down_ends_at_its_deadline_with_the_truth(
     assert {call.status for call in upstream.calls_of(accounts, before)} == {500}
 
 
+@pytest.mark.faults  # it takes seconds
 def test_a_deadline_holds_although_a_later_look_is_under_way_already(
     new_site: Callable[..., Site],
 ) -> None:
@@ -309,6 +310,7 @@ def test_a_step_that_is_called_in_place_says_how_to_send_it(
 # Where a worker dies
 
 
+@pytest.mark.faults  # it takes seconds
 def test_a_killed_workers_accounts_are_all_exchanged_by_the_next(
     new_site: Callable[..., Site],
 ) -> None:

@@ -243,6 +243,7 @@ def test_accounts_forget_drops_the_token_and_discovery_leaves_it_out(site: Site)
 def test_exchange_of_ids_shows_progress_on_stderr_and_the_counts_on_stdout(
     site: Site, upstream: Upstream
 ) -> None:
+    site.let_failing_rest()
     accounts, before = account_ids(351, 3), upstream.last()
     done = site.cli("exchange", *accounts)
     assert done.code == USUAL
@@ -273,6 +274,7 @@ def test_exchange_of_all_ends_with_1_where_an_account_got_none(site: Site) -> No
 def test_ensure_ends_with_0_where_all_tokens_last_and_with_1_where_the_policy_is_not_met(
     site: Site, upstream: Upstream
 ) -> None:
+    site.let_failing_rest()
     accounts, before = account_ids(361, 3), upstream.last()
     site.store.zadd(site.keys.expiry, {accounts[0]: int((time.time() + 60) * 1000)})
     done = site.cli("ensure", "--valid-for", "1h", *accounts)

@@ -65,6 +65,7 @@ def test_the_demo_serves_every_account_and_says_so(temporary: Path) -> None:
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.faults  # it takes seconds
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
 def test_a_demo_that_is_stopped_in_the_middle_leaves_nothing_behind(tmp_path: Path) -> None:
     """By Ctrl-C and by force: two at once, to save their start-up time."""

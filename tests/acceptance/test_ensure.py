@@ -93,6 +93,7 @@ def test_only_those_that_would_not_last_are_exchanged_and_each_once(
     summary = get(ensure(policy=0.9).apply_async())
     assert (summary["accounts"], summary["valid"]) == (200, 190)
     assert (summary["failed"], summary["open"]) == ({"refused_403": 10}, 0)
+    site.let_failing_rest()
     before = upstream.last()
     make_short(site, ACCOUNTS[:7], 1.9 * HOUR)
     summary = get(ensure(policy=0.9).apply_async())
@@ -102,6 +103,7 @@ def test_only_those_that_would_not_last_are_exchanged_and_each_once(
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
 def test_it_stands_in_every_place_of_a_chain(site: Site, upstream: Upstream, place: str) -> None:
+    site.let_failing_rest()
     chosen, before = account_ids(20, 5), upstream.last()
     make_short(site, chosen[:2], 60)
     mine = ensure(account_ids=chosen)

@@ -171,6 +171,7 @@ def note(summary):
 """
 
 
+@pytest.mark.faults  # it takes seconds
 def test_readiness_is_a_beat_entry_too(new_site: Any, upstream: Upstream) -> None:
     site: Site = new_site(upstream.base_url, discovery_interval_seconds=0)
     (site.folder / "userapp.py").write_text(USERAPP + READY_BY_BEAT)

@@ -81,6 +81,7 @@ def test_a_file_that_is_not_there_is_named(site: Site) -> None:
     assert done.err == "missing.csv cannot be read: No such file or directory\n"
 
 
+@pytest.mark.faults  # it takes seconds
 def test_a_hundred_thousand_lines_take_seconds(site: Site) -> None:
     ids = [f"T{112 + n // 90_000}{n % 90_000 + 1:05}" for n in range(100_000)]
     text = "account_id,name\n" + "".join(f'{one},"Shop of {one}"\n' for one in ids)

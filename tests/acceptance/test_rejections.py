@@ -44,6 +44,7 @@ def site(
         yield site
 
 
+@pytest.mark.faults  # it takes seconds
 def test_five_hundred_401s_at_once_for_one_account_cost_one_exchange(
     site: Site, upstream: Upstream
 ) -> None:

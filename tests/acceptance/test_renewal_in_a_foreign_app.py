@@ -32,6 +32,7 @@ app.conf.beat_schedule = subtokens.beat_schedule()
 """
 
 
+@pytest.mark.faults  # it takes seconds
 def test_a_foreign_app_renews_tokens_by_its_own_beat(new_site: Callable[..., Site]) -> None:
     accounts = account_ids(1, 20)
     with Upstream(accounts=len(accounts), lifetime_seconds=4) as upstream:
