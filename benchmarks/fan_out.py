@@ -90,7 +90,7 @@ def rounds_of(
 ) -> tuple[list[Figures], dict[str, list[Pair]]]:
     """All figures of ours, and the pairs by rival."""
 
-    def measured(contestant: Contestant) -> Figures:
+    def measured(contestant: Contestant, number: int) -> Figures:
         figures = measure(contestant, latency_seconds, token_kind)
         print(
             f"{token_kind} {latency_seconds * 1000:g} ms, round {number + 1}: {contestant.name} "
@@ -102,12 +102,12 @@ def rounds_of(
     ours: list[Figures] = []
     pairs: dict[str, list[Pair]] = {rival.name: [] for rival in rivals}
     for number in range(rounds):
-        ours.append(measured(us))
+        ours.append(measured(us, number))
         for rival in rivals:
-            pairs[rival.name].append((ours[-1], measured(rival)))
+            pairs[rival.name].append((ours[-1], measured(rival, number)))
             for _ in range(NEAR.get(rival.name, 1) - 1):
-                ours.append(measured(us))
-                pairs[rival.name].append((ours[-1], measured(rival)))
+                ours.append(measured(us, number))
+                pairs[rival.name].append((ours[-1], measured(rival, number)))
     return ours, pairs
 
 

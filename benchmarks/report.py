@@ -174,10 +174,11 @@ A bare upstream (`benchmarks/upstream.py`, uvloop, no check of anything) and a p
 a file share core 1; what is measured runs on core 0, unless a part says otherwise. Every token has
 800 characters and is another one. Sealing, outcomes of accounts and the record of the run are on,
 and so is the rate limit, at 100,000 calls a second. Contestants run one after the other in each of
-three rounds, in processes and a Redis of their own; ratios are taken within a round, with the plain
-script of nine pairs, and their median is told. Before it is measured, a worker has worked: ours has brought the first token of each
-account, a rival's has served 200 accounts. CPU is that of all processes of the contestant and of
-whoever sends its work. Look at the ratios: absolute figures are this machine's."""
+three rounds, in processes and a Redis of their own; ratios are taken within a round, and their
+median is told; the plain script, which is near, is paired with us three times a round. Before it is
+measured, a worker has worked: ours has brought the first token of each account, a rival's has
+served 200 accounts. CPU is that of all processes of the contestant and of whoever sends its work.
+Look at the ratios: absolute figures are this machine's."""
 
 METHODS = {
     "fan_out": """\
