@@ -55,7 +55,8 @@ class Traffic:
         return bytes(self._seen)
 
     def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
+        # Only this half: were reading shut too, what Redis still sends would reset the connection.
+        self._socket.shutdown(socket.SHUT_WR)
         self._thread.join()
         self._socket.close()
         self._redis.close()
