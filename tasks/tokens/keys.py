@@ -37,6 +37,7 @@ class PartnerKeys:
         self.metrics = self._of_type("hash", "metrics")
         self.history = self._of_type("stream", "history")
         self.beats = self._of_type("hash", "beats")
+        self.waiting = self._of_type("hash", "waiting")
         self.for_scripts = (*self.types, self.token(""), self.state(""), self.run(""))
 
     def token(self, account_id: str) -> str:

@@ -19,8 +19,8 @@ PASSWORD = "#SHA256-OF-ITS-PASSWORD"
 # What the scripts in lua/ call, as Redis checks each call in a script too; a test compares.
 _IN_SCRIPTS = (
     "del exists get hdel hexists hget hgetall hincrby hmget hset hsetnx llen lpop pexpire pttl "
-    "rpush sadd scard set sismember smembers srem time xadd xdel xrange zadd zcard zcount zmscore "
-    "zrange zrem zremrangebyscore zscore"
+    "rpush sadd scard set sismember smembers smismember srem time xadd xdel xrange zadd zcard "
+    "zcount zmscore zrange zrem zremrangebyscore zscore"
 )
 _SCRIPTING = "evalsha script|load"
 _LOOKING = (

@@ -21,7 +21,7 @@ A, B, C = ACCOUNTS = ["T11200001", "T11200002", "T11200003"]
 LIFETIME, DEADLINE_SECONDS = 4 * 3600, 5
 FIXED = {
     "zset": ["due", "expiry", "quarantine", "runs", "waves", "renew_tickets", "exchange_tickets"],
-    "hash": ["claims", "limiter", "fleet", "absent", "workers", "circuit"],
+    "hash": ["claims", "limiter", "fleet", "absent", "workers", "circuit", "waiting"],
     "string": ["generation", "follow_up", "partner", "partner_lock", "epoch"],
     "set": ["forgotten", "failing"],
     "stream": ["rejections", "events"],
@@ -50,7 +50,6 @@ TEXTS = [
     "fingerprint",
     "history",
     "name",
-    "runs",
     "pause_reason",
     "message",
     "blame",

@@ -29,11 +29,13 @@ async def test_each_call_is_timed_with_its_outcome(fleet_at, work_off):
     assert await work_off(fleet, "exchange") == 40
 
     kept = await kept_metrics(fleet.store)
-    assert calls(kept, "exchange", "ok")[0] == 40
-    assert calls(kept, "exchange", "ok")[1] >= 40 * 0.03
+    served, seconds = calls(kept, "exchange", "ok")
+    assert 40 <= served <= 50  # what is refused may have a witness called
+    assert seconds >= served * 0.03
     assert kept.get("call:exchange:ok:0", 0) == 0  # none took less than 25 ms
     refused, _ = calls(kept, "exchange", "refused")
-    assert refused + 40 == sandbox.calls.stats(0)["calls"]["exchange"]
+    assert refused >= 10
+    assert refused + served == sandbox.calls.stats(0)["calls"]["exchange"]
     assert calls(kept, "partner_token", "ok")[0] == 1
     assert calls(kept, "accounts", "ok")[0] == 0
     assert kept["exchange:ok:first"] == 40

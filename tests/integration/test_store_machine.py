@@ -270,6 +270,14 @@ class StoreMachine(RuleBasedStateMachine):
             assert summary.ended or summary.open
 
     @invariant()
+    def whoever_is_open_in_a_run_is_waited_for(self) -> None:
+        waiting = self.do(self.redis.hgetall(self.store.keys.waiting))
+        assert {account.decode() for account in waiting} <= self.enrolled
+        for run in self.run_sizes:
+            for account in self.do(self.redis.smembers(self.store.keys.run(run, "open"))):
+                assert run in waiting[account].decode().split()
+
+    @invariant()
     def every_account_second_without_a_token_is_counted_once(self) -> None:
         expected = Counter(self.gaps)
         for cover in self.cover.values():

@@ -21,6 +21,7 @@ FRESH = AccountFacts(
     fault="",
     claim="",
     state=EXCHANGED,
+    runs="",
     pause="",
 )
 FAILING = {"history": f"{NOW - 60_000}:refused_403 {NOW - 90_000}:refused_403", "repeats": "2"}
@@ -45,7 +46,7 @@ CASES = {
         ["is quarantined.", "in quarantine since", "after 5 times refused_403 in a row",
         "subtokens exchange --retry T11200001"]),
     "asked for": (
-        replace(FRESH, due_score=-NOW, state=EXCHANGED | {"runs": "run-1 run-2"}),
+        replace(FRESH, due_score=-NOW, runs="run-1 run-2"),
         ["as it was asked for", "Runs that wait for it: run-1 run-2."]),
     "unchanged": (
         replace(FRESH, state={"history": f"{NOW}:unchanged"}),

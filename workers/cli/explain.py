@@ -23,6 +23,7 @@ class AccountFacts:
     fault: str  # why the record, if there is one, cannot be opened
     claim: str  # "generation former-score holder", or empty
     state: dict[str, str]
+    runs: str  # that wait for it, or empty
     pause: str  # why nobody calls now, or empty
 
     @property
@@ -52,8 +53,8 @@ class AccountFacts:
         name = self.state.get("name")
         lines = [f"{self.account_id}{f' ({name})' if name else ''} is {self.condition}."]
         lines += [self._token(), self._next_attempt(abs(self.due_score))]
-        if "runs" in self.state:
-            lines.append(f"Runs that wait for it: {self.state['runs']}.")
+        if self.runs:
+            lines.append(f"Runs that wait for it: {self.runs}.")
         if self.pause:
             lines.append(f"Nobody calls Dintero at the moment: {self.pause}.")
         return [*lines, self._history()]
@@ -151,9 +152,10 @@ async def account_facts(store: TokenStore, account_id: str) -> AccountFacts:
         pipe.sismember(keys.forgotten, account_id)
         pipe.hget(keys.claims, account_id)
         pipe.hgetall(keys.state(account_id))
+        pipe.hget(keys.waiting, account_id)
         pipe.hmget(keys.limiter, ["paused_until", "pause_reason"])
         pipe.hmget(keys.circuit, ["opened_at", "reason"])
-        due, expiry, forgotten, claim, kept, pause, circuit = await pipe.execute()
+        due, expiry, forgotten, claim, kept, runs, pause, circuit = await pipe.execute()
     state = {text_of(name): text_of(value) for name, value in kept.items()}
     until = number_of(expiry if expiry is not None else state.get("expires_at"), -1)
     try:
@@ -171,6 +173,7 @@ async def account_facts(store: TokenStore, account_id: str) -> AccountFacts:
         fault,
         text_of(claim),
         state,
+        text_of(runs),
         text_of(circuit[1] if circuit[0] else pause[1] if is_paused else None),
     )
 

@@ -32,8 +32,11 @@ for i, account in ipairs(accounts) do
     if has_quarantined then leave_quarantine(account, now) end
     local is_retry = has_failing and redis.call('SREM', FAILING, account) == 1
     local attempt = is_retry and 'retry' or 'first'
-    local kept = redis.call('HMGET', key, 'is_recovering', 'history', 'runs')
-    if kept[1] then emit('account.recovered', 'account', account) end
+    local kept = redis.call('HMGET', key, 'is_recovering', 'history')
+    if kept[1] then
+      emit('account.recovered', 'account', account)
+      redis.call('HDEL', key, 'is_recovering')
+    end
     if sealed == '' then
       measure('renewal', 'unchanged', attempt)
       redis.call('HSET', key, 'history', history_with('unchanged', now, kept[2]))
@@ -44,10 +47,9 @@ for i, account in ipairs(accounts) do
         'history', history_with('exchanged', now, kept[2]))
     end
     if is_retry then redis.call('HDEL', key, 'attempts', 'repeats', 'is_final', 'expires_at') end
-    if kept[1] or kept[3] then redis.call('HDEL', key, 'is_recovering', 'runs') end
-    settle_in_all(kept[3], account, now, nil)
   end
 end
+settle(ours, now, nil)
 if #expiries > 0 then redis.call('ZADD', EXPIRY, unpack(expiries)) end
 if #ours > 0 then
   redis.call('ZADD', DUE, 'XX', unpack(due))

@@ -22,7 +22,7 @@ for i = 2, #ARGV, 7 do
     if ARGV[i + 6] == '1' and enter_quarantine(account, now) then
       emit('account.quarantined', 'account', account, 'reason', reason)
     end
-    if ARGV[i + 5] == '1' then settle(account, now, reason) end
+    if ARGV[i + 5] == '1' then settle({ account }, now, reason) end
   end
 end
 count('failed', failed)

@@ -16,7 +16,7 @@ for i = 3, #ARGV do
     redis.call('HDEL', CLAIMS, account)
     redis.call('HDEL', ABSENT, account)
     if reason == 'forgotten' then redis.call('SADD', FORGOTTEN, account) end
-    settle(account, now, reason)
+    settle({ account }, now, reason)
     redis.call('DEL', TOKEN .. account, STATE .. account)
   end
 end

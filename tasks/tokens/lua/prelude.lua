@@ -4,8 +4,8 @@ local RUNS, RENEW_TICKETS, EXCHANGE_TICKETS, FOLLOW_UP = KEYS[6], KEYS[7], KEYS[
 local FORGOTTEN, ABSENT, FAILING, QUARANTINE, FLEET = KEYS[10], KEYS[11], KEYS[12], KEYS[13], KEYS[14]
 local REJECTIONS, EVENTS, WAVES, PARTNER, PARTNER_LOCK = KEYS[15], KEYS[16], KEYS[17], KEYS[18], KEYS[19]
 local WORKERS, CIRCUIT, EPOCH, METRICS, HISTORY = KEYS[20], KEYS[21], KEYS[22], KEYS[23], KEYS[24]
-local BEATS = KEYS[25]
-local TOKEN, STATE, RUN = KEYS[26], KEYS[27], KEYS[28] -- prefixes; an id follows
+local BEATS, WAITING = KEYS[25], KEYS[26]
+local TOKEN, STATE, RUN = KEYS[27], KEYS[28], KEYS[29] -- prefixes; an id follows
 
 local RUN_KEPT_MS = 48 * 3600 * 1000
 -- A longer value makes Redis unpack an account's hash, for good: it is then three times as large.
@@ -198,28 +198,39 @@ local state_of = {} -- by run, 'over', 'filling' or 'sealed': looked up once for
 local function state_of_run(run)
   if not state_of[run] then
     local kept = redis.call('HMGET', RUN .. run, 'ended_at', 'filling')
-    state_of[run] = kept[1] and 'over' or kept[2] == '0' and 'sealed' or 'filling'
+    local is_over = kept[1] or not kept[2]
+    state_of[run] = is_over and 'over' or kept[2] == '0' and 'sealed' or 'filling'
   end
   return state_of[run]
 end
 
--- The run's account is done, or has failed for that reason.
-local function settle_in(run, account, now, reason)
-  local state = state_of_run(run)
-  if state == 'over' or redis.call('SREM', RUN .. run .. ':open', account) == 0 then return end
-  if reason then file_failed(run, reason, account) else file_under(run, 'done', account) end
+-- These accounts of the run are done, or have failed for that reason.
+local function settle_in(run, accounts, now, reason)
+  local state, open = state_of_run(run), RUN .. run .. ':open'
+  if state == 'over' then return end
+  local settled, is_open = {}, redis.call('SMISMEMBER', open, unpack(accounts))
+  for i, account in ipairs(accounts) do
+    if is_open[i] == 1 then settled[#settled + 1] = account end
+  end
+  if #settled == 0 then return end
+  redis.call('SREM', open, unpack(settled))
+  file_under(run, reason and 'failed:' .. reason or 'done', unpack(settled))
+  if reason then file_under(run, 'reasons', reason) end
   if state == 'sealed' then end_if_settled(run, now) end
 end
 
--- Tell every run that is attached to the account; `reason` is nil where it got its token.
-local function settle_in_all(attached, account, now, reason)
-  for run in string.gmatch(attached or '', '%S+') do settle_in(run, account, now, reason) end
-end
-
-local function settle(account, now, reason)
-  local attached = redis.call('HGET', STATE .. account, 'runs')
-  if attached then redis.call('HDEL', STATE .. account, 'runs') end
-  settle_in_all(attached, account, now, reason)
+-- Tell every run that waits for one of the accounts; `reason` is nil where they got their token.
+local function settle(accounts, now, reason)
+  if #accounts == 0 then return end
+  local waiting, accounts_of = redis.call('HMGET', WAITING, unpack(accounts)), {}
+  for i, account in ipairs(accounts) do
+    for run in string.gmatch(waiting[i] or '', '%S+') do
+      accounts_of[run] = accounts_of[run] or {}
+      table.insert(accounts_of[run], account)
+    end
+  end
+  for run, its_accounts in pairs(accounts_of) do settle_in(run, its_accounts, now, reason) end
+  redis.call('HDEL', WAITING, unpack(accounts))
 end
 
 -- While accounts are being attached, the run is looked at soon: whoever attaches may be killed.
