@@ -21,6 +21,7 @@ from .scripts import Scripts
 from .sealing import Sealer
 
 _LARGEST_NUMBER = 2**53  # that Lua and a score hold exactly
+_SCANNED = 960  # Redis answers with a few more, which are to fit into one command of 1,000
 Clock = Callable[[], float]  # epoch seconds; tests push their own
 
 
@@ -171,7 +172,7 @@ class TokenStore:
         """All enrolled account ids, page by page, in no order; one that moves may come twice."""
         cursor = 0
         while True:
-            cursor, page = await self.redis.zscan(self.keys.due, cursor, count=1_000)
+            cursor, page = await self.redis.zscan(self.keys.due, cursor, count=_SCANNED)
             yield [text_of(cast("bytes", account)) for account, _ in page]
             if not cursor:
                 return
