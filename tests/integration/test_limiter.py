@@ -7,7 +7,6 @@ import pytest
 from subtokens.tasks.tokens.limiter import Limiter, Rate, Schedule
 from subtokens.tasks.tokens.scripts import Scripts
 
-
 SLOW = Rate(2)  # half a second between two permits: no test takes so long
 
 
