@@ -29,6 +29,7 @@ TIMES = {
     "lease_seconds": 6,
 }
 LASTS_SECONDS = 2.5
+LONGEST_WITHOUT_CLAIM_SECONDS = 10.0
 POOL = 2
 T = TypeVar("T")
 
@@ -88,7 +89,11 @@ class Deployment:
         )
 
     def claimant(self) -> tuple[int, int]:
-        """Wait for a claim whose call is under way; its process's id, and its worker's place."""
+        """Wait for a claim whose call is under way; its process's id, and its worker's place.
+
+        Any process, where none comes about: another fault may keep them all from claiming.
+        """
+        waits_until = time.monotonic() + LONGEST_WITHOUT_CLAIM_SECONDS
 
         def find() -> tuple[int, int] | None:
             for claim in self.admin.hvals(self.site.keys.claims):
@@ -96,6 +101,9 @@ class Deployment:
                 for place, worker in enumerate(self.workers):
                     if pid in children(worker.pid):
                         return pid, place
+            if time.monotonic() > waits_until:
+                places = enumerate(self.workers)
+                return next(((c, at) for at, w in places for c in children(w.pid)), None)
             return None
 
         return eventually(find, every=0.005)

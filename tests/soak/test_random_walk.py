@@ -66,12 +66,12 @@ def drawn(chance: random.Random) -> list[str]:
 
 def both(deployment: Deployment, faults: list[str]) -> None:
     """Let faults come at once."""
-    failed: list[Exception] = []
+    failed: list[BaseException] = []
 
     def come(fault: str) -> None:
         try:
             FAULTS[fault](deployment)
-        except Exception as error:  # noqa: BLE001 - raised below, in the test's own thread
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - raised below
             failed.append(error)
 
     threads = [threading.Thread(target=come, args=(fault,)) for fault in faults]
