@@ -59,7 +59,7 @@ async def test_a_fan_out_sends_redis_a_command_for_every_seventeen_accounts(
         assert await work_off(fleet, "exchange") == ACCOUNTS
 
     assert sum(sent.values()) <= ACCOUNTS * 0.06, sent
-    assert sum(inside.values()) <= ACCOUNTS * 20, inside
+    assert sum(inside.values()) <= ACCOUNTS * 6, inside
     assert sum(sandbox.calls.stats(0)["calls"].values()) == ACCOUNTS + 1
 
 
@@ -72,7 +72,7 @@ async def test_a_renewal_costs_no_more(thousand_at, work_off, redis, clock):
         assert await work_off(fleet, "renew") == ACCOUNTS
 
     assert sum(sent.values()) <= ACCOUNTS * 0.06, sent
-    assert sum(inside.values()) <= ACCOUNTS * 20, inside
+    assert sum(inside.values()) <= ACCOUNTS * 6, inside
     assert sum(sandbox.calls.stats(0)["calls"].values()) == 2 * ACCOUNTS + 1
 
 
