@@ -42,7 +42,7 @@ app = Celery("userapp", broker=broker, backend=broker)
 
 @app.task(name="userapp.long", acks_late=True)
 def long():
-    with Redis.from_url(broker) as redis:
+    with Redis.from_url(broker, socket_timeout=None) as redis:
         redis.incr("userapp:starts")
         redis.blpop("userapp:enough", 60)
     return "done"
