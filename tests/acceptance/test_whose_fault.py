@@ -68,9 +68,9 @@ def test_a_secret_revoked_in_the_middle_of_a_fan_out_costs_few_calls_and_no_acco
     site.celery("beat", "beat")
     eventually(lambda: site.store.zcard(site.keys.due) == ACCOUNTS)  # by the sweep's discovery
 
-    def is_suspended() -> bool:
+    def ask_on() -> bool:
+        """Ask anew where all are served, until the partner's own token is due and refused."""
         if not site.store.zcount(site.keys.due, "-inf", "(0"):
-            # All are served, and it may be seconds until the partner's own token is due.
             subtokens.fan_out.si(partner_id=PARTNER, timeout=600).apply_async()
         return bool(site.store.hexists(site.keys.circuit, "opened_at"))
 
@@ -78,7 +78,7 @@ def test_a_secret_revoked_in_the_middle_of_a_fan_out_costs_few_calls_and_no_acco
         run = subtokens.fan_out.si(partner_id=PARTNER, timeout=600).apply_async()
         eventually(lambda: big.last() > ACCOUNTS // 5)
         with big.troubled(revoked=revoked):
-            eventually(is_suspended, every=0.2)
+            eventually(ask_on, every=0.2)
             step = subtokens.ensure.si(valid_for="1h", partner_id=OTHER, timeout=20)
             assert step.apply_async().get(timeout=DEADLINE_SECONDS)["valid"] == len(OTHERS)
             eventually(lambda: int(site.store.hget(site.keys.circuit, "trips") or 0) >= 2)

@@ -30,12 +30,13 @@ async def test_each_call_is_timed_with_its_outcome(fleet_at, work_off):
 
     kept = await kept_metrics(fleet.store)
     served, seconds = calls(kept, "exchange", "ok")
-    assert 40 <= served <= 50  # what is refused may have a witness called
+    assert served >= 40  # what is refused may have a witness called, too
     assert seconds >= served * 0.03
     assert kept.get("call:exchange:ok:0", 0) == 0  # none took less than 25 ms
     refused, _ = calls(kept, "exchange", "refused")
+    seen = sandbox.calls.stats(0)["statuses"]["exchange"]
+    assert (served, served + refused) == (seen[200], sum(seen.values()))
     assert refused >= 10
-    assert refused + served == sandbox.calls.stats(0)["calls"]["exchange"]
     assert calls(kept, "partner_token", "ok")[0] == 1
     assert calls(kept, "accounts", "ok")[0] == 0
     assert kept["exchange:ok:first"] == 40

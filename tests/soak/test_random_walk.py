@@ -67,6 +67,7 @@ def drawn(chance: random.Random) -> list[str]:
 def both(deployment: Deployment, faults: list[str]) -> None:
     """Let faults come at once."""
     failed: list[BaseException] = []
+    deployment.must_find_claim = len(faults) == 1
 
     def come(fault: str) -> None:
         try:
